@@ -1,0 +1,38 @@
+"""seqmill: protein sequences to language-model embeddings. See README.md and config/README.md."""
+
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+configfile: "config/config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/weights.smk"
+include: "workflow/rules/shard.smk"
+include: "workflow/rules/embed.smk"
+include: "workflow/rules/check.smk"
+include: "workflow/rules/merge.smk"
+
+
+report: "workflow/report/workflow.rst"
+
+
+localrules:
+    all,
+    weights,
+    check,
+
+
+rule all:
+    """Everything a user asked for: embeddings in input order, their index and a summary of the shards."""
+    default_target: True
+    input:
+        "results/embeddings.h5",
+        "results/index.parquet",
+        "results/summary.tsv",
+
+
+onerror:
+    print(f"seqmill did not finish. What went wrong stands in the logs/ of the rule named above; all of it in {log}")

@@ -1,0 +1,36 @@
+rule embed:
+    """Embed one shard on one GPU (or on the CPU where there is none).
+
+    Needs: the shard's FASTA and the record of the model.
+    Gives: a folder with embeddings.h5 and meta.json. Out of memory leaves oom.json there instead and is no failure of
+    this rule, or Snakemake would delete the diagnosis: check reads it and fails.
+    """
+    input:
+        fasta="results/shards/{shard}.fasta",
+        weights="results/weights.json",
+    output:
+        folder=directory("results/embed/{shard}"),
+    log:
+        "logs/embed/{shard}.log",
+    benchmark:
+        "logs/embed/{shard}.benchmark.tsv"
+    params:
+        # What can change the result. Snakemake runs finished shards again when this changes, ...
+        result=settings.result_flags(config),
+    threads: settings.threads_per_shard(workflow.cores, len(SHARDS), GPUS)
+    resources:
+        gpu=1,
+        # ... and does not when this does: speed and memory only.
+        performance=settings.performance_flags(config),
+    conda:
+        "../../envs/seqmill.yaml"
+    shell:
+        """
+        python {SCRIPTS:q}/embed.py \
+            --fasta {input.fasta:q} \
+            --weights {input.weights:q} \
+            --output {output.folder:q} \
+            {params.result} \
+            {resources.performance} \
+            > {log:q} 2>&1 || [ $? -eq 3 ]
+        """

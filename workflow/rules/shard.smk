@@ -1,0 +1,29 @@
+rule shard:
+    """Check the input and deal its distinct sequences to shards of equal predicted cost, longest first.
+
+    Needs: the FASTA files of the configuration.
+    Gives: one FASTA per shard, named by sequence hash, and a table of all records.
+    """
+    input:
+        fasta=FASTA,
+    output:
+        shards=expand("results/shards/{shard}.fasta", shard=SHARDS),
+        records="results/shards/records.parquet",
+    log:
+        "logs/shard.log",
+    benchmark:
+        "logs/shard.benchmark.tsv"
+    params:
+        shards=len(SHARDS),
+        invalid=config["sequences"]["invalid"],
+    conda:
+        "../../envs/seqmill.yaml"
+    shell:
+        """
+        python {SCRIPTS:q}/shard.py \
+            --fasta {input.fasta:q} \
+            --shards {params.shards} \
+            --invalid {params.invalid:q} \
+            --output results/shards \
+            2>&1 | tee {log:q}
+        """

@@ -1,0 +1,25 @@
+rule weights:
+    """Find the model, verify its checksums and record both; the only step that may need a network.
+
+    Needs: model.name and model.revision of the configuration; a folder's own files, so that new weights are noticed.
+    Gives: results/weights.json, which every embed job reads instead of asking the hub.
+    """
+    input:
+        files=settings.model_files(config["model"]["name"]),
+    output:
+        weights="results/weights.json",
+    log:
+        "logs/weights.log",
+    params:
+        name=config["model"]["name"],
+        revision=settings.flag("--revision", config["model"]["revision"]),
+    conda:
+        "../../envs/seqmill.yaml"
+    shell:
+        """
+        python {SCRIPTS:q}/weights.py \
+            --model {params.name:q} \
+            {params.revision:q} \
+            --output {output.weights:q} \
+            2>&1 | tee {log:q}
+        """

@@ -1,0 +1,27 @@
+"""Check that every shard is done, by the same model and settings; sum up, or say what ran out of memory."""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from seqmill import cli, results  # noqa: E402
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folders", nargs="+", type=Path, required=True, help="one folder per shard, in order")
+    parser.add_argument("--records", type=Path, required=True, help="records.parquet of shard.py")
+    parser.add_argument("--oom", type=Path, required=True, help="where out-of-memory diagnoses go")
+    parser.add_argument("--output", type=Path, required=True, help="table of the shards (TSV)")
+    args = parser.parse_args()
+    cli.set_up_logging()
+    results.collect_ooms(args.folders, args.oom)
+    summary = results.check(args.folders, args.records)
+    results.write_summary(summary, args.output)
+    print(summary.to_string(index=False))
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,138 @@
+"""Embed the proteins of one FASTA file with a protein language model, on one GPU or on the CPU.
+
+Writes a folder with embeddings.h5 and meta.json, or with oom.json where memory ran out (exit status 3).
+"""
+
+import time
+
+STARTED = time.perf_counter()
+
+import argparse  # noqa: E402
+import logging  # noqa: E402
+import os  # noqa: E402
+import sys  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from seqmill import allocator, cli  # noqa: E402
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--fasta", type=Path, required=True, help="protein sequences, plain or gzip")
+    add("--output", type=Path, required=True, metavar="FOLDER", help="folder for the result; created if need be")
+    model = parser.add_argument_group("what to compute (changes the result)")
+    add = model.add_argument
+    add("--model", default="facebook/esm2_t33_650M_UR50D", help="ESM-2 checkpoint: hub id or folder [%(default)s]")
+    add("--revision", help="hub commit, tag or branch [the checked one of known models, else main]")
+    add("--weights", type=Path, metavar="JSON", help="record by weights.py of where the model lies; spares the look-up")
+    add(
+        "--dtype",
+        choices=["auto", "float32", "float16", "bfloat16"],
+        default="auto",
+        help="auto: bfloat16 from Ampere on, float16 on older GPUs, float32 on the CPU [%(default)s]",
+    )
+    add(
+        "--layers",
+        type=int,
+        nargs="+",
+        default=[-1],
+        metavar="N",
+        help="hidden states to take: 0 the embeddings, -1 the last layer [-1]",
+    )
+    add(
+        "--pooling",
+        nargs="+",
+        choices=["mean", "bos", "residues"],
+        default=["mean"],
+        help="mean over residues, the begin token, or every residue's own state [mean]",
+    )
+    speed = parser.add_argument_group("how to compute (changes speed and memory only)")
+    add = speed.add_argument
+    add(
+        "--batch-size",
+        type=cli.auto_or_positive,
+        default=None,
+        metavar="TOKENS",
+        help="tokens in a batch: residues plus two a sequence; a longer sequence makes a batch by itself. auto: what "
+        "the GPU's free memory allows, up to where more brings no speed [auto]",
+    )
+    add(
+        "--dataloader-workers",
+        type=cli.auto_or_count,
+        default=None,
+        metavar="N",
+        help="processes that prepare batches, two ahead each; auto: min(CPUs of this job / GPUs, 8) [auto]",
+    )
+    add(
+        "--pin-memory",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="page-locked host memory for copies to and from the GPU. It takes RAM that cannot be swapped: about 16 "
+        "bytes per token of a batch and worker, and with --pooling residues twice tokens x width x 2 bytes (168 MB for "
+        "650M at 32,768 tokens). Faster where every residue is stored, next to nothing elsewhere [off]",
+    )
+    add(
+        "--expandable-segments",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="let PyTorch's allocator grow its segments (PYTORCH_CUDA_ALLOC_CONF), which removes most fragmentation. "
+        "Works on NVIDIA GPUs from Pascal on under Linux; gains most on cards with little memory and on inputs with "
+        "sequences longer than the batch size; without effect on the CPU [off]",
+    )
+    add(
+        "--streams",
+        type=int,
+        choices=[2, 3],
+        default=3,
+        help="CUDA streams: 2 computes and copies, 3 copies in and out separately [%(default)s]",
+    )
+    add(
+        "--attention",
+        choices=["auto", "flash-attn", "torch", "sdpa"],
+        default="auto",
+        help="FlashAttention-2 from the flash-attn package, from PyTorch, or standard attention; auto takes the first "
+        "that works, any other runs or is an error [%(default)s]",
+    )
+    add(
+        "--compile",
+        choices=["auto", "on", "off"],
+        default="auto",
+        help="torch.compile of the layers; auto: where there is enough work to win the time back [%(default)s]",
+    )
+    add("--device", default="auto", help="auto, cpu, cuda or cuda:N; auto takes a free GPU if there is one [%(default)s]")
+    add("--verbose", action="store_true", help="log every batch, stream and operation")
+    return parser.parse_args()
+
+
+def main() -> int:
+    args = parse()
+    cli.set_up_logging(args.verbose)
+    in_force = allocator.configure(args.expandable_segments)
+    if args.weights is not None:
+        os.environ["HF_HUB_OFFLINE"] = "1"
+    # Only now: torch reads the allocator's configuration when it starts, and --help need not wait for it.
+    from seqmill import weights
+    from seqmill.job import Job, Settings
+
+    found = weights.Weights.load(args.weights) if args.weights else weights.resolve(args.model, args.revision)
+    settings = Settings(
+        dtype=args.dtype,
+        layers=tuple(args.layers),
+        pooling=tuple(dict.fromkeys(args.pooling)),
+        batch_size=args.batch_size,
+        workers=args.dataloader_workers,
+        pin_memory=args.pin_memory,
+        streams=args.streams,
+        attention=args.attention,
+        compile=args.compile,
+        device=args.device,
+    )
+    logging.getLogger(__name__).debug("settings: %s", settings)
+    return Job(args.fasta, args.output, found, settings, in_force, STARTED).run()
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,49 @@
+"""What all command-line tools share: logging, argument types, and how they end. Imports no torch."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable
+
+from seqmill.errors import UserError
+
+log = logging.getLogger(__name__)
+
+
+def set_up_logging(verbose: bool = False) -> None:
+    """Log to standard error, seqmill's own debug lines too if `verbose`."""
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("seqmill").setLevel(logging.DEBUG if verbose else logging.INFO)
+    logging.captureWarnings(True)
+
+
+def auto_or_positive(text: str) -> int | None:
+    """A whole number from 1, or None for auto."""
+    return _auto_or_number(text, 1)
+
+
+def auto_or_count(text: str) -> int | None:
+    """A whole number from 0, or None for auto."""
+    return _auto_or_number(text, 0)
+
+
+def _auto_or_number(text: str, least: int) -> int | None:
+    if text == "auto":
+        return None
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"'{text}' is neither auto nor a whole number from {least}")
+    return int(text)
+
+
+def run(main: Callable[[], int | None]) -> None:
+    """Run a tool's `main` and exit: with its status, or with 1 and one clear line at the end."""
+    try:
+        sys.exit(main() or 0)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("error: interrupted")
+    except Exception as error:
+        # Not the user's mistake, so the log keeps the traceback; the last line still says what it was.
+        log.exception("unexpected failure")
+        sys.exit(f"error: {type(error).__name__}: {error}")

@@ -1,0 +1,101 @@
+"""GPU memory: how much there is, how much a batch takes, and how large a batch may be."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+log = logging.getLogger(__name__)
+
+# From here on larger batches gain nothing for ESM-2 650M on an H200, see benchmarks/results.
+PLATEAU_TOKENS = 32_768
+# More only spills the activations out of a CPU's caches.
+CPU_TOKENS = 2_048
+BATCH_MULTIPLE = 256
+PROBE_TOKENS = (1_024, 4_096)
+# What a batch may fill of the memory there is: the rest is for rounding in the allocator and for what libraries take.
+USABLE_SHARE = 0.9
+# Memory this process holds outside PyTorch's allocator: CUDA's context and loaded kernels.
+CONTEXT_BYTES = 600 * 2**20
+# Reserved but unused memory is returned when it passes this share of the card.
+TRIM_SHARE = 0.2
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Peak memory as measured: static + slope x tokens in the batch."""
+
+    static_bytes: float
+    bytes_per_token: float
+    basis: str
+
+    def peak(self, tokens: int) -> float:
+        return self.static_bytes + self.bytes_per_token * tokens
+
+    def largest(self, usable_bytes: float) -> int:
+        """The largest batch in tokens whose peak stays within USABLE_SHARE of `usable_bytes`; 0 if there is none."""
+        tokens = (USABLE_SHARE * usable_bytes - self.static_bytes) / self.bytes_per_token
+        return max(int(tokens) // BATCH_MULTIPLE * BATCH_MULTIPLE, 0)
+
+
+def fit(tokens: Sequence[int], peaks: Sequence[float], basis: str) -> Fit:
+    """Straight line through measured peaks (bytes), least squares; the slope is at least one byte a token."""
+    slope, static = np.polyfit(np.asarray(tokens, dtype=float), np.asarray(peaks, dtype=float), 1)
+    return Fit(float(static), max(float(slope), 1.0), basis)
+
+
+def measure(run: Callable[[int], None], device: torch.device, sizes: Sequence[int] = PROBE_TOKENS) -> Fit:
+    """Run batches of small sizes and fit their peaks.
+
+    Args:
+        run: computes batches of so many tokens, as the pipeline will.
+
+    Raises:
+        torch.OutOfMemoryError: not even these fit.
+    """
+    peaks = []
+    for tokens in sizes:
+        torch.cuda.reset_peak_memory_stats(device)
+        run(tokens)
+        torch.cuda.synchronize(device)
+        peaks.append(torch.cuda.max_memory_allocated(device))
+    torch.cuda.reset_peak_memory_stats(device)
+    shown = " and ".join(f"{size:,}" for size in sizes)
+    return fit(sizes, peaks, f"peaks measured with batches of {shown} tokens")
+
+
+def usable_bytes(device: torch.device) -> int:
+    """What this process may hold in all: free memory plus what it has reserved, within its memory fraction."""
+    free, total = torch.cuda.mem_get_info(device)
+    share = getattr(torch.cuda, "get_per_process_memory_fraction", lambda _: 1.0)(device)
+    return int(min(free + torch.cuda.memory_reserved(device), share * total))
+
+
+def choose_batch_size(requested: int | None, measured: Fit | None, usable: int | None) -> tuple[int, str]:
+    """The batch size in tokens, and why.
+
+    Args:
+        requested: from the configuration; None for auto.
+        measured, usable: on a GPU the fit of its memory and the bytes there are; None on the CPU.
+    """
+    if requested is not None:
+        return requested, "as requested"
+    if measured is None or usable is None:
+        return CPU_TOKENS, "auto because more would only spill out of a CPU's caches"
+    largest = max(measured.largest(usable), BATCH_MULTIPLE)
+    need = f"{measured.peak(min(largest, PLATEAU_TOKENS)) / GIB:.1f} of {usable / GIB:.1f} GiB usable"
+    if largest >= PLATEAU_TOKENS:
+        return PLATEAU_TOKENS, f"auto because larger batches are no faster; it needs {need}"
+    return largest, f"auto because no more fits; it needs {need}"
+
+
+def trim(device: torch.device) -> None:
+    """Return reserved but unused memory to the GPU when it passes TRIM_SHARE of the card."""
+    total = torch.cuda.get_device_properties(device).total_memory
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    if unused > TRIM_SHARE * total:
+        torch.cuda.empty_cache()
+        log.info("returned %.1f GiB of reserved but unused memory to the GPU", unused / GIB)

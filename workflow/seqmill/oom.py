@@ -1,0 +1,195 @@
+"""Out of memory: what happened, and what would help."""
+
+import datetime
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from seqmill import memory
+from seqmill.files import write_json
+from seqmill.memory import GIB, Fit
+
+# Allocation failures that PyTorch raises as plain RuntimeErrors.
+MESSAGES = (
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "DefaultCPUAllocator: can't allocate memory",
+)
+UNITS = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+# Less than this held by others is the driver's own, not another process.
+OTHERS_BYTES = GIB
+
+
+def is_oom(error: BaseException) -> bool:
+    """Whether an exception means that memory ran out, on the GPU or on the host."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(message in str(error) for message in MESSAGES)
+
+
+def requested_bytes(error: BaseException) -> int | None:
+    """How much the failed allocation asked for, read from PyTorch's message."""
+    found = re.search(r"[Tt]ried to allocate ([\d.]+) (bytes|KiB|MiB|GiB|TiB)", str(error))
+    if found:
+        return int(float(found[1]) * UNITS[found[2]])
+    found = re.search(r"you tried to allocate (\d+) bytes", str(error))
+    return int(found[1]) if found else None
+
+
+@dataclass(frozen=True)
+class Usage:
+    """The GPU's memory at the moment it ran out, in bytes; on the CPU all are zero."""
+
+    peak_allocated_bytes: int = 0
+    peak_reserved_bytes: int = 0
+    fragmentation_bytes: int = 0
+    usable_bytes: int = 0
+    total_bytes: int = 0
+    free_bytes: int = 0
+    used_by_others_bytes: int = 0
+    alloc_retries: int = 0
+    ooms: int = 0
+
+
+def read_usage(device: torch.device) -> Usage:
+    """Read the counters. Call before anything is freed or the cache is emptied."""
+    if device.type != "cuda":
+        return Usage()
+    stats = torch.cuda.memory_stats(device)
+    free, total = torch.cuda.mem_get_info(device)
+    reserved = torch.cuda.memory_reserved(device)
+    return Usage(
+        peak_allocated_bytes=torch.cuda.max_memory_allocated(device),
+        peak_reserved_bytes=torch.cuda.max_memory_reserved(device),
+        fragmentation_bytes=reserved - torch.cuda.memory_allocated(device),
+        usable_bytes=memory.usable_bytes(device),
+        total_bytes=total,
+        free_bytes=free,
+        used_by_others_bytes=max(total - free - reserved - memory.CONTEXT_BYTES, 0),
+        alloc_retries=stats.get("num_alloc_retries", 0),
+        ooms=stats.get("num_ooms", 0),
+    )
+
+
+@dataclass(frozen=True)
+class Work:
+    """What was being computed when memory ran out; the batch's fields are None before the first batch.
+
+    Attributes:
+        batch_size: the budget in tokens.
+        longest_sequence: residues of the longest sequence in the failed batch.
+    """
+
+    shard: str
+    model: str
+    dtype: str
+    attention: str | None
+    model_bytes: int
+    batch_size: int | None = None
+    sequences_in_batch: int | None = None
+    longest_sequence: int | None = None
+    batches_completed: int = 0
+
+
+def recommend_batch_size(work: Work, usage: Usage, fit: Fit | None) -> tuple[int | None, str]:
+    """A batch size in tokens that fits, or None where none can, and how it was found."""
+    if work.batch_size is None or work.longest_sequence is None:
+        return None, "memory ran out before the first batch: the batch size does not matter"
+    if fit is None:
+        return None, "no peaks were measured on this device"
+    largest = fit.largest(usage.usable_bytes)
+    basis = (
+        f"{fit.basis}: {fit.static_bytes / GIB:.2f} GiB + {fit.bytes_per_token / 2**10:.1f} KiB per token, within "
+        f"{memory.USABLE_SHARE:.0%} of the {usage.usable_bytes / GIB:.2f} GiB this process can have"
+    )
+    needed = work.longest_sequence + 2
+    if largest < needed:
+        return None, f"{basis} allow {largest:,} tokens, but one sequence alone has {needed:,}"
+    # Should the fit promise more than what just failed, memory is fragmented or was taken meanwhile.
+    failed = max(work.batch_size, needed)
+    if largest >= failed:
+        largest = max(int(0.75 * failed) // memory.BATCH_MULTIPLE * memory.BATCH_MULTIPLE, needed)
+        basis = f"three quarters of the size that failed, because {basis} would have allowed it"
+    return largest, basis
+
+
+def advise(work: Work, usage: Usage, recommended: int | None, expandable_segments: bool) -> list[str]:
+    """What to do, most useful first."""
+    advice = []
+    if recommended is not None:
+        advice.append(f"set performance.batch_size to {recommended} and run the same command again")
+    if usage.used_by_others_bytes > OTHERS_BYTES:
+        advice.append(
+            f"another process holds {usage.used_by_others_bytes / GIB:.1f} GiB of this GPU: wait for it, or use another GPU"
+        )
+    if not expandable_segments and usage.fragmentation_bytes > 0.1 * max(usage.usable_bytes, 1):
+        advice.append(
+            f"set performance.expandable_segments to true: {usage.fragmentation_bytes / GIB:.1f} GiB are reserved but unused"
+        )
+    if work.dtype == "float32":
+        advice.append("set model.dtype to bfloat16 (float16 before Ampere): it halves the memory")
+    if recommended is None and work.longest_sequence is not None:
+        advice.append(f"take the sequence of {work.longest_sequence:,} residues out, or use a GPU with more memory")
+    if recommended is None:
+        advice.append("use a smaller model, such as facebook/esm2_t30_150M_UR50D, or a GPU with more memory")
+    return advice
+
+
+def report(
+    work: Work, usage: Usage, fit: Fit | None, error: BaseException, device: torch.device, allocator: str, versions: dict[str, str]
+) -> dict[str, Any]:
+    """The content of `oom.json`, see workflow/schemas/oom.schema.json."""
+    recommended, basis = recommend_batch_size(work, usage, fit)
+    cuda = device.type == "cuda"
+    return {
+        "status": "oom",
+        **asdict(work),
+        "requested_bytes": requested_bytes(error),
+        "peak_allocated_bytes": usage.peak_allocated_bytes,
+        "peak_reserved_bytes": usage.peak_reserved_bytes,
+        "fragmentation_bytes": usage.fragmentation_bytes,
+        "device": {
+            "name": torch.cuda.get_device_name(device) if cuda else "cpu",
+            "capability": "{}.{}".format(*torch.cuda.get_device_capability(device)) if cuda else None,
+            "total_bytes": usage.total_bytes,
+            "free_bytes": usage.free_bytes,
+            "used_by_others_bytes": usage.used_by_others_bytes,
+        },
+        "allocator": {"conf": allocator, "alloc_retries": usage.alloc_retries, "ooms": usage.ooms},
+        "recommended_batch_size": recommended,
+        "recommendation_basis": basis,
+        "recommendations": advise(work, usage, recommended, "expandable_segments:True" in allocator),
+        "message": str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__,
+        "versions": versions,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def write(folder: Path, content: dict[str, Any]) -> Path:
+    """Write `oom.json` into a shard's folder and return its path."""
+    path = folder / "oom.json"
+    write_json(path, content)
+    return path
+
+
+def describe(content: dict[str, Any]) -> str:
+    """The report for people: what ran out, and what to do."""
+    device, batch = content["device"], content["sequences_in_batch"]
+    doing = (
+        f"a batch of {batch:,} sequences (longest {content['longest_sequence']:,} residues, budget {content['batch_size']:,} tokens)"
+        if batch
+        else "loading the model"
+    )
+    lines = [
+        f"out of memory on {device['name']} in {doing}, after {content['batches_completed']:,} batches",
+        f"  model {content['model_bytes'] / GIB:.2f} GiB, peak {content['peak_allocated_bytes'] / GIB:.2f} GiB allocated and "
+        f"{content['peak_reserved_bytes'] / GIB:.2f} GiB reserved, {device['free_bytes'] / GIB:.2f} of "
+        f"{device['total_bytes'] / GIB:.2f} GiB free, {device['used_by_others_bytes'] / GIB:.2f} GiB held by others",
+        f"  {content['recommendation_basis']}",
+        *(f"  -> {advice}" for advice in content["recommendations"]),
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,229 @@
+"""Batches through the model: copies, computation and writing overlap, one batch ahead."""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import torch
+
+from seqmill import memory
+from seqmill.batches import Batch, pack
+from seqmill.model import Model
+from seqmill.pooling import POOLINGS
+
+log = logging.getLogger(__name__)
+
+# Batches the writer may lag behind before the GPU waits for it.
+WRITER_QUEUE = 4
+TRIM_EVERY = 16
+
+
+@dataclass(frozen=True)
+class Rows:
+    """One batch's results on the host: dataset name to array, for these rows of the shard."""
+
+    batch: Batch
+    values: dict[str, np.ndarray]
+
+
+@dataclass
+class Flight:
+    """A batch on its way through the GPU. Holding on to its tensors keeps their memory from being used again."""
+
+    batch: Batch
+    inputs: Batch
+    outputs: dict[str, torch.Tensor]
+    finite: dict[str, torch.Tensor]
+    started: Any
+    done: Any
+
+
+@dataclass
+class Timing:
+    """Where the time went, in seconds.
+
+    On a GPU `compute_s` and `gpu_idle_s` (between batches) are measured by events on the compute stream; on the CPU
+    they stay zero.
+    """
+
+    steady_s: float = 0.0
+    compute_s: float = 0.0
+    gpu_idle_s: float = 0.0
+    waited_for_reader_s: float = 0.0
+    waited_for_writer_s: float = 0.0
+    batches: int = 0
+    residues: int = 0
+
+
+class NotFinite(Exception):
+    """An embedding holds NaN or infinity.
+
+    Attributes:
+        dataset, row: which result, and which row of the shard.
+    """
+
+    def __init__(self, dataset: str, row: int):
+        super().__init__(f"row {row} of {dataset} is not finite")
+        self.dataset, self.row = dataset, row
+
+
+class Pipeline:
+    """Feeds batches to the model on one device.
+
+    Args:
+        datasets: what to compute: dataset name to (layer, pooling).
+        streams: 2 uses one stream to compute and one to copy; 3 copies in and out on streams of their own.
+        pin_memory: copy results into pinned memory, so that the copy overlaps with computing.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        device: torch.device,
+        datasets: dict[str, tuple[int, str]],
+        streams: int = 3,
+        pin_memory: bool = False,
+    ):
+        self.model = model
+        self.device = device
+        self.datasets = datasets
+        self.layers = sorted({layer for layer, _ in datasets.values()})
+        self.pin_memory = pin_memory and device.type == "cuda"
+        # PyTorch's CPU backend has streams and events that do nothing, so one code serves both.
+        self.backend = torch.get_device_module(device)
+        self.compute, self.copy_in = self.backend.Stream(), self.backend.Stream()
+        self.copy_out = self.backend.Stream() if streams > 2 else self.copy_in
+        self.timing = Timing()
+        self.current: Batch | None = None
+        self._last_done: Any = None
+
+    @torch.inference_mode()
+    def submit(self, batch: Batch) -> Flight:
+        """Queue a batch's copy and computation; returns before they are done."""
+        self.current = batch
+        with self.backend.stream(self.copy_in):
+            self._trace("copy in", self.copy_in, batch)
+            inputs = batch.to(self.device)
+        self.compute.wait_stream(self.copy_in)
+        started, done = self._event(), self._event()
+        with self.backend.stream(self.compute):
+            self._trace("compute", self.compute, batch)
+            started.record(self.compute)
+            states = self.model(inputs, self.layers)
+            outputs = {
+                name: POOLINGS[pooling](states[layer], inputs) for name, (layer, pooling) in self.datasets.items()
+            }
+            finite = {name: values.isfinite().all(dim=1) for name, values in outputs.items()}
+            done.record(self.compute)
+        return Flight(batch, inputs, outputs, finite, started, done)
+
+    def collect(self, flight: Flight) -> Rows:
+        """Wait for a batch and copy its results to the host.
+
+        Raises:
+            NotFinite: a result holds NaN or infinity.
+        """
+        self.current = flight.batch
+        # First the event: whatever went wrong on the GPU surfaces here and belongs to this batch.
+        flight.done.synchronize()
+        with self.backend.stream(self.copy_out):
+            self._trace("copy out", self.copy_out, flight.batch)
+            finite = {name: self._to_host(values) for name, values in flight.finite.items()}
+            values = {name: self._to_host(values) for name, values in flight.outputs.items()}
+            copied = self._event()
+            copied.record(self.copy_out)
+        copied.synchronize()
+        for name, rows in finite.items():
+            if not rows.all():
+                raise NotFinite(name, _first_bad_row(rows, flight.batch))
+        return Rows(flight.batch, {name: value.numpy() for name, value in values.items()})
+
+    def run(self, batches: Iterable[Batch], write: Callable[[Rows], None], progress: Callable[[Batch], None]) -> None:
+        """Run all batches; the next one is always queued before the results of the last are waited for.
+
+        Args:
+            write: takes each batch's results, in order, on a thread of its own.
+            progress: is told of each finished batch.
+        """
+        begun = time.perf_counter()
+        previous: Flight | None = None
+        with ThreadPoolExecutor(1, "writer") as pool:
+            writing: deque[Future[None]] = deque()
+            for batch in chain(self._timed(batches), [None]):
+                flight = None if batch is None else self.submit(batch)
+                if previous is not None:
+                    rows = self.collect(previous)
+                    self._count(previous)
+                    with self._waiting("waited_for_writer_s"):
+                        while len(writing) >= WRITER_QUEUE or (writing and writing[0].done()):
+                            writing.popleft().result()
+                    writing.append(pool.submit(write, rows))
+                    progress(previous.batch)
+                previous = flight
+            while writing:
+                writing.popleft().result()
+        self.timing.steady_s = time.perf_counter() - begun
+
+    def probe(self, tokens: int) -> None:
+        """Compute two batches of `tokens` tokens in flight at once, as `run` does: for measuring memory."""
+        letters = np.full(tokens - 2, ord("A"), dtype=np.uint8)
+        lengths, rows = np.array([tokens - 2]), np.zeros(1, dtype=np.int64)
+        batch = pack(-1, letters, lengths, rows, tokens, self.model.vocabulary)
+        for flight in (self.submit(batch), self.submit(batch)):
+            self.collect(flight)
+        self.current = None
+
+    def _count(self, flight: Flight) -> None:
+        timing = self.timing
+        timing.batches += 1
+        timing.residues += int(flight.batch.lengths.sum())
+        if self.device.type != "cuda":
+            return
+        timing.compute_s += flight.started.elapsed_time(flight.done) / 1e3
+        if self._last_done is not None:
+            timing.gpu_idle_s += self._last_done.elapsed_time(flight.started) / 1e3
+        self._last_done = flight.done
+        if timing.batches % TRIM_EVERY == 0:
+            memory.trim(self.device)
+
+    def _timed(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        iterator = iter(batches)
+        while True:
+            with self._waiting("waited_for_reader_s"):
+                batch = next(iterator, None)
+            if batch is None:
+                return
+            yield batch
+
+    @contextmanager
+    def _waiting(self, name: str) -> Iterator[None]:
+        begun = time.perf_counter()
+        yield
+        setattr(self.timing, name, getattr(self.timing, name) + time.perf_counter() - begun)
+
+    def _event(self) -> Any:
+        return torch.cuda.Event(enable_timing=True) if self.device.type == "cuda" else self.backend.Event()
+
+    def _to_host(self, values: torch.Tensor) -> torch.Tensor:
+        if not self.pin_memory:
+            return values.cpu()
+        pinned = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+        return pinned.copy_(values, non_blocking=True)
+
+    def _trace(self, operation: str, stream: Any, batch: Batch) -> None:
+        log.debug("stream %s, batch %d: %s", getattr(stream, "stream_id", "cpu"), batch.number, operation)
+
+
+def _first_bad_row(finite: torch.Tensor, batch: Batch) -> int:
+    """The shard row of the first sequence with a value that is not finite, from flags per sequence or per residue."""
+    index = int((~finite).nonzero()[0])
+    if len(finite) == len(batch.lengths):
+        return int(batch.rows[index])
+    return int(batch.rows[np.searchsorted(np.cumsum(batch.lengths), index, side="right")])

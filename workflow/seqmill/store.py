@@ -1,0 +1,96 @@
+"""The result file: HDF5 with one dataset per pooling, whole or not there."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import h5py
+import numpy as np
+
+STRINGS = h5py.string_dtype("utf-8")
+
+
+class EmbeddingWriter:
+    """Writes one `embeddings.h5`, row by row in any order, under a temporary name until it is complete.
+
+    Use as a context manager: leaving it normally closes the file and gives it its name, an exception removes it.
+
+    Args:
+        ids: (N,) names of the rows.
+        lengths: (N,) residues of each.
+        datasets: name to (width, dtype); names that start with `residues` hold a row per residue.
+        attributes: root attributes.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        ids: Sequence[str],
+        lengths: np.ndarray,
+        datasets: Mapping[str, tuple[int, np.dtype]],
+        attributes: Mapping[str, Any],
+    ):
+        self.path = path
+        self.temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        self.offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+        self.file = h5py.File(self.temporary, "w")
+        self.file.create_dataset("ids", data=np.array(ids, dtype=object), dtype=STRINGS)
+        self.file.create_dataset("lengths", data=np.asarray(lengths, dtype=np.int64))
+        if any(is_per_residue(name) for name in datasets):
+            self.file.create_dataset("offsets", data=self.offsets)
+        for name, (width, dtype) in datasets.items():
+            rows = int(self.offsets[-1]) if is_per_residue(name) else len(lengths)
+            # Contiguous and without fill values: each row is written once, at its place.
+            self.file.create_dataset(name, (rows, width), dtype, fillvalue=None)
+        self.file.attrs.update(attributes)
+
+    def __enter__(self) -> "EmbeddingWriter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            self.file.close()
+            if kind is None:
+                with self.temporary.open("rb") as handle:
+                    os.fsync(handle.fileno())
+                self.temporary.replace(self.path)
+        finally:
+            self.temporary.unlink(missing_ok=True)
+
+    def write(self, rows: np.ndarray, values: Mapping[str, np.ndarray]) -> None:
+        """Write the values of sequences `rows`.
+
+        Args:
+            rows: (S,) row numbers.
+            values: per dataset (S, width), or (sum of the rows' lengths, width) where it is per residue.
+        """
+        lengths = self.offsets[rows + 1] - self.offsets[rows]
+        at = np.concatenate([[0], np.cumsum(lengths)])
+        for start, stop in _runs(rows):
+            first, last = rows[start], rows[stop - 1] + 1
+            for name, value in values.items():
+                if is_per_residue(name):
+                    self.file[name][self.offsets[first] : self.offsets[last]] = value[at[start] : at[stop]]
+                else:
+                    self.file[name][first:last] = value[start:stop]
+
+
+def is_per_residue(dataset: str) -> bool:
+    return dataset.startswith("residues")
+
+
+def read_rows(dataset: h5py.Dataset) -> np.ndarray:
+    """The dataset's values, mapped from the file and not read: gathering scattered rows through h5py is slow."""
+    if dataset.size == 0:
+        return np.empty(dataset.shape, dataset.dtype)
+    return np.memmap(dataset.file.filename, dataset.dtype, "r", dataset.id.get_offset(), dataset.shape)
+
+
+def _runs(rows: np.ndarray) -> list[tuple[int, int]]:
+    """(start, stop) of stretches in which row numbers ascend by one: [4, 5, 2] gives [(0, 2), (2, 3)]."""
+    breaks = (np.flatnonzero(np.diff(rows) != 1) + 1).tolist()
+    return list(zip([0, *breaks], [*breaks, len(rows)], strict=True)) if len(rows) else []
