@@ -3,9 +3,12 @@
 import importlib
 import importlib.metadata
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -16,6 +19,23 @@ log = logging.getLogger(__name__)
 CHOICES = ("auto", "flash-attn", "torch", "sdpa")
 
 
+class Group(NamedTuple):
+    """Neighbouring sequences that standard attention computes as one dense batch.
+
+    Attributes:
+        span: the token slots of all of them.
+        shape: (count, longest).
+        slots: (count, longest) int64 on the device, the slots of each, beyond a sequence's end its last one again;
+            None where all are equally long, so that a view of the span will do.
+        mask: (count, 1, 1, longest) bool, which slots are the sequence's own; None likewise.
+    """
+
+    span: slice
+    shape: tuple[int, int]
+    slots: torch.Tensor | None
+    mask: torch.Tensor | None
+
+
 @dataclass(frozen=True)
 class Packing:
     """Where the sequences of a packed batch lie, in the forms the kernels want.
@@ -23,12 +43,46 @@ class Packing:
     Attributes:
         cu_seqlens: (S + 1,) int32 on the device.
         max_seqlen: at least the longest sequence's tokens; rounded up, so that few values occur.
-        tokens: tokens of each sequence, on the host (standard attention needs them there).
+        tokens: (S,) tokens of each sequence, on the host.
     """
 
     cu_seqlens: torch.Tensor
     max_seqlen: int
-    tokens: Sequence[int]
+    tokens: np.ndarray
+
+    @cached_property
+    def groups(self) -> list[Group]:
+        """The dense batches of standard attention, made once for all layers."""
+        device = self.cu_seqlens.device
+        # A GPU wins by few launches and pads a little for that; a CPU wins by not padding.
+        waste = 1.0 if device.type == "cpu" else 1.2
+        starts = np.concatenate([[0], np.cumsum(self.tokens)])
+        groups = []
+        for first, last in _similar(self.tokens, waste):
+            lengths = self.tokens[first:last]
+            longest = int(lengths.max())
+            slots = mask = None
+            if lengths.min() < longest:
+                within = np.arange(longest)
+                slots = starts[first:last, None] + np.minimum(within, lengths[:, None] - 1)
+                slots = torch.from_numpy(slots).to(device)
+                mask = torch.from_numpy((within < lengths[:, None])[:, None, None, :]).to(device)
+            span = slice(int(starts[first]), int(starts[last]))
+            groups.append(Group(span, (last - first, longest), slots, mask))
+        return groups
+
+
+def _similar(tokens: np.ndarray, waste: float) -> list[tuple[int, int]]:
+    """Cut sequences into stretches that padding to their longest makes at most `waste` times as large."""
+    bounds, start = [], 0
+    while start < len(tokens):
+        longest = np.maximum.accumulate(tokens[start:])
+        padded = longest * np.arange(1, len(longest) + 1)
+        fits = padded <= waste * np.cumsum(tokens[start:])
+        stop = start + (len(fits) if fits.all() else int(np.argmin(fits)))
+        bounds.append((start, stop))
+        start = stop
+    return bounds
 
 
 # (query, key, value, packing) -> output, all (T, heads, head_dim). Slots behind the last sequence (the filler)
@@ -92,19 +146,22 @@ def _flash(name: str, device: torch.device, dtype: torch.dtype) -> Kernel:
     if name == "torch":
         attend = _torch_varlen()
         return Kernel(name, "PyTorch built-in", attend)
-    version = _flash_attn_version()
+    version = installed_flash_attn()
+    if version is None:
+        raise NotAvailable("flash-attn 2 is not installed")
     return Kernel(name, f"flash-attn {version}", _flash_attn())
 
 
-def _flash_attn_version() -> str:
-    # By distribution: flash-attn-4 installs into the same module name and is another interface.
+def installed_flash_attn() -> str | None:
+    """The version of flash-attn 2 that is installed, or None.
+
+    Told by the distribution: flash-attn-4 installs into the same module name and has another interface.
+    """
     try:
         version = importlib.metadata.version("flash-attn")
     except importlib.metadata.PackageNotFoundError:
-        raise NotAvailable("the package is not installed") from None
-    if not version.startswith("2."):
-        raise NotAvailable(f"version {version} is installed, not 2.x")
-    return version
+        return None
+    return version if version.startswith("2.") else None
 
 
 def _flash_attn() -> Attend:
@@ -142,27 +199,19 @@ def standard_attention(
 ) -> torch.Tensor:
     """Scaled dot-product attention within each packed sequence: (T, heads, head_dim) to the same.
 
-    Neighbours of equal length run as one dense batch, so no mask and no padding are needed.
+    Neighbours of similar length run as one dense batch.
     """
     output = torch.zeros_like(query)
-    for start, count, length in _equal_runs(packing.tokens):
-        stop = start + count * length
-        q, k, v = (x[start:stop].unflatten(0, (count, length)).transpose(1, 2) for x in (query, key, value))
-        output[start:stop] = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(0, 1)
-    return output
-
-
-def _equal_runs(lengths: Sequence[int]) -> list[tuple[int, int, int]]:
-    """(start, count, length) of each run of equal lengths: [7, 5, 5] gives [(0, 1, 7), (7, 2, 5)]."""
-    runs: list[tuple[int, int, int]] = []
-    for length in lengths:
-        if runs and runs[-1][2] == length:
-            start, count, _ = runs[-1]
-            runs[-1] = (start, count + 1, length)
+    for span, shape, slots, mask in packing.groups:
+        dense = (x[span].unflatten(0, shape) if slots is None else x[slots] for x in (query, key, value))
+        q, k, v = (x.transpose(1, 2) for x in dense)
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2)
+        if slots is None:
+            output[span] = attended.flatten(0, 1)
         else:
-            start = runs[-1][0] + runs[-1][1] * runs[-1][2] if runs else 0
-            runs.append((start, 1, length))
-    return runs
+            # The slots beyond a sequence's end repeat its last query, so what is written there twice is the same.
+            output[slots] = attended
+    return output
 
 
 def _try_out(attend: Attend, device: torch.device, dtype: torch.dtype, heads: int, head_dim: int) -> None:
@@ -171,7 +220,7 @@ def _try_out(attend: Attend, device: torch.device, dtype: torch.dtype, heads: in
     generator = torch.Generator(device).manual_seed(0)
     shape = (3, sum(lengths), heads, head_dim)
     query, key, value = torch.randn(shape, generator=generator, device=device).to(dtype)
-    packing = Packing(torch.tensor([0, 37, 42], dtype=torch.int32, device=device), max(lengths), lengths)
+    packing = Packing(torch.tensor([0, 37, 42], dtype=torch.int32, device=device), max(lengths), np.array(lengths))
     expected = standard_attention(query, key, value, packing).float()
     error = (attend(query, key, value, packing).float() - expected).norm() / expected.norm()
     if not error < 0.02:

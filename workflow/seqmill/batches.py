@@ -170,6 +170,8 @@ class PackedBatches(Dataset):
         return -(-tokens // SHAPE_MULTIPLE) * SHAPE_MULTIPLE if self.fill else tokens
 
     def __getitem__(self, number: int) -> Batch:
+        if not 0 <= number < len(self):
+            raise IndexError(number)
         start, stop = self.bounds[number : number + 2]
         offsets = self.sequences.offsets[start : stop + 1]
         return pack(

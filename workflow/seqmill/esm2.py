@@ -42,7 +42,7 @@ def check_config(config: EsmConfig, name: str) -> None:
         config.position_embedding_type == "rotary"
         and not config.emb_layer_norm_before
         and not config.is_folding_model
-        and config.hidden_act == "gelu"
+        and getattr(config, "hidden_act", "gelu") == "gelu"
         and config.vocab_size == len(TOKENS)
     )
     if not supported:
@@ -144,7 +144,7 @@ class ESM2(nn.Module):
         """
         angles = batch.positions[:, None, None, None].float() * self.inverse_frequencies.to(batch.positions.device)
         cos, sin = angles.cos(), angles.sin()
-        packing = Packing(batch.cu_seqlens, _round_up(batch.longest), (batch.lengths + 2).tolist())
+        packing = Packing(batch.cu_seqlens, _round_up(batch.longest), batch.lengths + 2)
         x = self.embedding(batch.tokens.int())
         states = {0: x}
         for number, layer in enumerate(self.layers[: max(layers)], 1):

@@ -14,11 +14,12 @@ PLATEAU_TOKENS = 32_768
 # More only spills the activations out of a CPU's caches.
 CPU_TOKENS = 2_048
 BATCH_MULTIPLE = 256
-PROBE_TOKENS = (1_024, 4_096)
+# Pairs of batch sizes to measure, in tokens: the larger the truer, the smaller where memory is short.
+PROBE_TOKENS = ((4_096, 16_384), (1_024, 4_096), (256, 1_024))
 # What a batch may fill of the memory there is: the rest is for rounding in the allocator and for what libraries take.
 USABLE_SHARE = 0.9
 # Memory this process holds outside PyTorch's allocator: CUDA's context and loaded kernels.
-CONTEXT_BYTES = 600 * 2**20
+CONTEXT_BYTES = 800 * 2**20
 # Reserved but unused memory is returned when it passes this share of the card.
 TRIM_SHARE = 0.2
 GIB = 2**30
@@ -47,24 +48,35 @@ def fit(tokens: Sequence[int], peaks: Sequence[float], basis: str) -> Fit:
     return Fit(float(static), max(float(slope), 1.0), basis)
 
 
-def measure(run: Callable[[int], None], device: torch.device, sizes: Sequence[int] = PROBE_TOKENS) -> Fit:
-    """Run batches of small sizes and fit their peaks.
+def measure(run: Callable[[int], None], device: torch.device) -> Fit:
+    """Run two small batches and fit what the allocator reserved for them, its rounding and fragmentation included.
 
     Args:
         run: computes batches of so many tokens, as the pipeline will.
 
     Raises:
-        torch.OutOfMemoryError: not even these fit.
+        torch.OutOfMemoryError: not even the smallest fit.
     """
-    peaks = []
-    for tokens in sizes:
+    for sizes in PROBE_TOKENS:
+        try:
+            peaks = [_peak_reserved(run, tokens, device) for tokens in sizes]
+        except torch.OutOfMemoryError:
+            if sizes == PROBE_TOKENS[-1]:
+                raise
+            log.debug("batches of %s tokens do not fit: measuring smaller ones", sizes)
+            continue
+        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
-        run(tokens)
-        torch.cuda.synchronize(device)
-        peaks.append(torch.cuda.max_memory_allocated(device))
+        return fit(sizes, peaks, f"peaks measured with batches of {sizes[0]:,} and {sizes[1]:,} tokens")
+    raise AssertionError("unreachable")
+
+
+def _peak_reserved(run: Callable[[int], None], tokens: int, device: torch.device) -> int:
+    torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(device)
-    shown = " and ".join(f"{size:,}" for size in sizes)
-    return fit(sizes, peaks, f"peaks measured with batches of {shown} tokens")
+    run(tokens)
+    torch.cuda.synchronize(device)
+    return torch.cuda.max_memory_reserved(device)
 
 
 def usable_bytes(device: torch.device) -> int:

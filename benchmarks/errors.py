@@ -1,0 +1,129 @@
+"""Errors of seqmill's packed forward against transformers' EsmModel in float32, one sequence at a time.
+
+For every dtype and attention kernel that runs here: relative L2, the worst protein's and the worst residue's relative
+L2, the largest absolute difference and the range of the norm ratio, over the residue states of the last layer; and
+the relative L2 of the worst mean vector. The reference has its rotary frequencies in float32.
+"""
+
+import argparse
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from common import report
+
+import torch
+from seqmill import attention, model, weights
+from seqmill.batches import PackedBatches, Sequences
+from seqmill.errors import UserError
+from seqmill.esm2 import ESM2
+from seqmill.fasta import Protein, read_proteins
+from seqmill.pipeline import Pipeline
+from transformers import EsmModel
+
+def reference_model(folder: str, device: torch.device) -> EsmModel:
+    """transformers' model in float32 with float32 rotary frequencies; TF32 stays off."""
+    reference = EsmModel.from_pretrained(folder, dtype=torch.float32, add_pooling_layer=False).eval().to(device)
+    head_dim = reference.config.hidden_size // reference.config.num_attention_heads
+    exponents = torch.arange(0, head_dim, 2, dtype=torch.float32, device=device) / head_dim
+    reference.rotary_embeddings.inv_freq = 1.0 / reference.config.rope_theta**exponents
+    return reference
+
+
+@torch.inference_mode()
+def reference_states(folder: str, sequences: Sequences, vocabulary, device: torch.device) -> list[torch.Tensor]:
+    """Residue states (L, D) per row, float32 on the host."""
+    reference = reference_model(folder, device)
+    states: dict[int, torch.Tensor] = {}
+    for batch in PackedBatches(sequences, vocabulary, 1, False):
+        tokens = batch.tokens.long()[None].to(device)
+        hidden = reference(tokens, attention_mask=torch.ones_like(tokens)).last_hidden_state
+        states[int(batch.rows[0])] = hidden[0, 1:-1].cpu()
+    return [states[row] for row in range(len(sequences))]
+
+
+def ours(folder: str, sequences: Sequences, dtype, kernel: str, compiled: bool, device, budget: int) -> tuple[list, str]:
+    """Residue states per row from the pipeline, as float32, and the kernel that ran."""
+    found = weights.resolve(folder)
+    config = model.read_config(found)
+    network, used = model.load(found, config, dtype, device, kernel)
+    if compiled:
+        network.compile_layers()
+    last = network.layer_count
+    pipeline = Pipeline(network, device, {"residues": (last, "residues")})
+    batches = PackedBatches(sequences, network.vocabulary, budget, fill=device.type == "cuda")
+    states: dict[int, torch.Tensor] = {}
+
+    def keep(rows) -> None:
+        parts = torch.from_numpy(rows.values["residues"]).float().split(rows.batch.lengths.tolist())
+        states.update(zip(rows.batch.rows.tolist(), parts, strict=True))
+
+    pipeline.run(batches, keep, lambda _: None)
+    return [states[row] for row in range(len(sequences))], used.version
+
+
+def errors(found: list[torch.Tensor], expected: list[torch.Tensor]) -> dict[str, float]:
+    """The table's columns."""
+    a, b = torch.cat(found).double(), torch.cat(expected).double()
+    ratio = a.norm(dim=1) / b.norm(dim=1)
+    residue = (a - b).norm(dim=1) / b.norm(dim=1)
+    pairs = list(zip(found, expected, strict=True))
+    protein = max(float((x.double() - y.double()).norm() / y.double().norm()) for x, y in pairs)
+    means = [(x.double().mean(0), y.double().mean(0)) for x, y in pairs]
+    return {
+        "relative_L2": float((a - b).norm() / b.norm()),
+        "worst_protein": protein,
+        "worst_residue": float(residue.max()),
+        "worst_mean_vector": max(float((x - y).norm() / y.norm()) for x, y in means),
+        "max_abs": float((a - b).abs().max()),
+        "norm_ratio_min": float(ratio.min()),
+        "norm_ratio_max": float(ratio.max()),
+    }
+
+
+def combinations(device: torch.device) -> Iterator[tuple[str, str, bool]]:
+    """(dtype, kernel, compiled) worth trying on this device."""
+    yield "float32", "sdpa", False
+    if device.type == "cuda":
+        for dtype, kernel in itertools.product(("bfloat16", "float16"), attention.CHOICES[1:]):
+            yield dtype, kernel, False
+            if kernel != "sdpa":
+                yield dtype, kernel, True
+
+
+def select(path: Path, count: int, longest: int) -> list[Protein]:
+    """Every n-th protein of the file up to a length, so that all lengths take part."""
+    proteins = [protein for protein in read_proteins(path, "replace") if len(protein.sequence) <= longest]
+    return proteins[:: max(len(proteins) // count, 1)][:count]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, help="checkpoint folder")
+    parser.add_argument("--fasta", type=Path, required=True)
+    parser.add_argument("--proteins", type=int, default=200)
+    parser.add_argument("--longest", type=int, default=2500)
+    parser.add_argument("--batch-size", type=int, default=16_384)
+    parser.add_argument("--output", type=Path)
+    args = parser.parse_args()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    sequences = Sequences(select(args.fasta, args.proteins, args.longest))
+    expected = reference_states(args.model, sequences, ESM2.vocabulary, device)
+    rows: list[dict[str, Any]] = []
+    for dtype, kernel, compiled in combinations(device):
+        row: dict[str, Any] = {"dtype": dtype, "attention": kernel, "compiled": compiled}
+        try:
+            states, row["attention"] = ours(
+                args.model, sequences, model.DTYPES[dtype], kernel, compiled, device, args.batch_size
+            )
+            row |= errors(states, expected)
+        except UserError as error:
+            row["failed"] = str(error)
+        rows.append(row)
+    about = {"model": args.model, "fasta": args.fasta.name, "proteins": len(sequences)}
+    report("errors", rows, args.output, **about, residues=int(sequences.offsets[-1]))
+
+
+if __name__ == "__main__":
+    main()
