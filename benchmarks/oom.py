@@ -74,7 +74,6 @@ def run(case: Case, model: str, fasta: Path) -> dict[str, Any]:
         if status != 3:
             return row | {"failed": said.strip().splitlines()[-1][:200]}
         found = json.loads((Path(folder) / "oom.json").read_text())
-        print(said[-1500:], json.dumps(found, indent=1), flush=True)
         others = found["device"]["used_by_others_bytes"]
         row |= {"peak_GiB": round(found["peak_reserved_bytes"] / 2**30, 2), "others_GiB": round(others / 2**30, 1)}
         row["recommended"] = found["recommended_batch_size"]
@@ -95,13 +94,15 @@ def main() -> None:
     parser.add_argument("--output", type=Path)
     args = parser.parse_args()
     cases = [
-        Case(3.0, 131_072),
+        Case(4.0, 131_072, hog=True),
         Case(6.0, 262_144),
         Case(3.0, 131_072, pooling="residues"),
         Case(1.0, 32_768),
-        Case(4.0, 131_072, hog=True),
     ]
-    rows = [run(case, args.model, args.fasta) for case in cases]
+    rows = []
+    for case in cases:
+        rows.append(run(case, args.model, args.fasta))
+        print(rows[-1], flush=True)
     report("oom", rows, args.output, model=args.model, fasta=args.fasta.name)
 
 

@@ -1,4 +1,4 @@
-"""Fixtures shared by the tests: the demonstration model, a small real input, and a project folder to run Snakemake in."""
+"""What the tests share: the demonstration model, a small real input, and a project folder to run Snakemake in."""
 
 import gzip
 import os
@@ -18,10 +18,18 @@ from Bio.SeqIO.FastaIO import SimpleFastaParser
 REPOSITORY = Path(__file__).resolve().parents[1]
 LINKED = ("Snakefile", "workflow", "resources", "envs", "profiles", "slurm")
 
-# Not for the whole session: pytest's own imports may already have read it. No test may reach for the network.
-os.environ["HF_HUB_OFFLINE"] = "1"
+NETWORK = "SEQMILL_NETWORK_TESTS" in os.environ
+if not NETWORK:
+    # Before anything imports huggingface_hub: no test may reach for the network unasked.
+    os.environ["HF_HUB_OFFLINE"] = "1"
 
 Jobs = list[tuple[str, str | None]]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("network") and not NETWORK:
+            item.add_marker(pytest.mark.skip(reason="reaches for a model hub; set SEQMILL_NETWORK_TESTS to run it"))
 
 
 class Project:
@@ -83,13 +91,13 @@ class Project:
 
     @staticmethod
     def jobs(output: str) -> Jobs:
-        """The jobs that Snakemake says it runs, or would run, in its order: (rule, shard or None), without `all`."""
+        """The jobs that Snakemake says it runs, or would run: (rule, shard or None), sorted, without `all`."""
         found = []
         for rule, block in re.findall(r"^(?:local)?rule (\w+):\n((?:    .*\n)*)", output, re.MULTILINE):
             shard = re.search(r"^    wildcards: shard=(\d+)$", block, re.MULTILINE)
             if rule != "all":
                 found.append((rule, shard[1] if shard else None))
-        return found
+        return sorted(found)
 
     def plan(self, *arguments: str) -> Jobs:
         """What a dry run would run."""

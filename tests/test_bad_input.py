@@ -1,4 +1,4 @@
-"""Every bad input ends in one clear sentence, a failing status and nothing that looks like a result; good ones all agree.
+"""Bad inputs end in one clear sentence, a failing status and nothing that looks like a result; good ones all agree.
 
 Most cases ask the functions that the scripts call; some run the scripts, and a few the whole workflow.
 """
@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from seqmill import settings, shards, weights
 from seqmill.errors import UserError
@@ -53,7 +54,10 @@ NO_FASTA = {
     "HTML": (b"<!DOCTYPE html>\n<html><body>404 Not Found</body></html>\n", "line 1: this looks like HTML"),
     "PDF": (b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n1 0 obj\n", "line 1: this looks like PDF"),
     "PDB": (b"HEADER    OXYGEN TRANSPORT    1ABC\nATOM      1  N   MET A   1\n", "line 1: this looks like PDB"),
-    "PDB without a header": (b"ATOM      1  N   MET A   1\n", "line 1: a FASTA file starts with '>', this one with 'ATOM"),
+    "PDB without a header": (
+        b"ATOM      1  N   MET A   1\n",
+        "line 1: a FASTA file starts with '>', this one with 'ATOM",
+    ),
     "Clustal": (b"CLUSTAL W (1.83) multiple sequence alignment\n", "line 1: this looks like Clustal alignment"),
     "Stockholm": (b"# STOCKHOLM 1.0\n", "line 1: this looks like Stockholm alignment"),
     "JSON": (b'{"a": "MKT"}\n', "line 1: this looks like JSON"),
@@ -149,11 +153,15 @@ def test_an_id_twice_in_two_files_names_both_places(tmp_path):
 def test_an_empty_file_among_good_ones_is_refused(tmp_path):
     (tmp_path / "good.fasta").write_bytes(GOOD)
     (tmp_path / "empty.fasta").touch()
-    assert refusal([tmp_path / "good.fasta", tmp_path / "empty.fasta"]).startswith(f"{tmp_path}/empty.fasta: the file is empty")
+    assert refusal([tmp_path / "good.fasta", tmp_path / "empty.fasta"]).startswith(
+        f"{tmp_path}/empty.fasta: the file is empty"
+    )
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path):
-    assert refusal([tmp_path / "missing.fasta"]) == f"{tmp_path}/missing.fasta: cannot be read (No such file or directory)"
+    assert (
+        refusal([tmp_path / "missing.fasta"]) == f"{tmp_path}/missing.fasta: cannot be read (No such file or directory)"
+    )
     assert refusal([tmp_path]) == f"{tmp_path}: cannot be read (Is a directory)"
 
 
@@ -327,6 +335,14 @@ def text_for_pytorch_weights(folder):
     (folder / "pytorch_model.bin").write_text("hello")
 
 
+def one_layer_less(folder):
+    """Without the contact head, whose size depends on the number of layers, only left-over weights show the mistake."""
+    edit_config(folder, num_hidden_layers=5)
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    save_file({name: tensor for name, tensor in tensors.items() if "contact_head" not in name}, path, {"format": "pt"})
+
+
 BAD_MODELS = {
     "no folder": (shutil.rmtree, "there is no such folder"),
     "no config.json": (lambda folder: (folder / "config.json").unlink(), "has no config.json"),
@@ -336,7 +352,7 @@ BAD_MODELS = {
         "is of type bert; seqmill supports ESM-2",
     ),
     "ESM-1b": (lambda folder: edit_config(folder, position_embedding_type="absolute"), "but no ESM-2"),
-    "ESMFold": (lambda folder: edit_config(folder, is_folding_model=True, esmfold_config={}), ""),
+    "ESMFold": (lambda folder: edit_config(folder, is_folding_model=True, esmfold_config={}), "but no ESM-2"),
     "unknown type": (lambda folder: edit_config(folder, model_type="nonesuch"), "config.json"),
     "no type": (
         lambda folder: (folder / "config.json").write_text('{"hidden_size": 192}'),
@@ -348,8 +364,9 @@ BAD_MODELS = {
     "empty weights": (lambda folder: truncate(folder / "model.safetensors", 0), "weights"),
     "pointer of git-lfs": (pointer_of_git_lfs, "weights"),
     "text for PyTorch's weights": (text_for_pytorch_weights, "weights"),
-    "weights of another size": (lambda folder: edit_config(folder, hidden_size=96), "weights"),
+    "weights of another size": (lambda folder: edit_config(folder, hidden_size=96), "config.json"),
     "more layers than weights": (lambda folder: edit_config(folder, num_hidden_layers=7), "the checkpoint lacks"),
+    "fewer layers than weights": (one_layer_less, "config.json"),
 }
 
 
@@ -385,7 +402,7 @@ def test_a_hub_model_that_cannot_be_had_says_how_to_bring_it(tmp_path, monkeypat
 
 
 def test_a_revision_of_a_folder_is_refused(demo_model):
-    with pytest.raises(UserError, match="model.revision is set, but .* is a folder"):
+    with pytest.raises(UserError, match=r"model\.revision is set, but .* is a folder"):
         weights.resolve(str(demo_model), "main")
 
 
@@ -420,7 +437,10 @@ BAD_CONFIGURATIONS = {
     "misspelt section": ({"performence": {}}, "there is no key performence; did you mean performance?"),
     "misspelt model key": ({"model": {"layer": 3}}, "there is no key model.layer; did you mean model.layers?"),
     "key in the wrong place": ({"batch_size": 5}, "there is no key batch_size"),
-    "word for a number": ({"performance": {"batch_size": "large"}}, "performance.batch_size cannot be 'large'; give auto"),
+    "word for a number": (
+        {"performance": {"batch_size": "large"}},
+        "performance.batch_size cannot be 'large'; give auto",
+    ),
     "zero shards": ({"shards": 0}, "shards cannot be 0; give auto (one per GPU) or a whole number from 1"),
     "fraction of a shard": ({"shards": 1.5}, "shards cannot be 1.5"),
     "true shards": ({"shards": True}, "shards cannot be True"),
@@ -447,7 +467,7 @@ def test_a_bad_configuration_is_refused(edit, says):
 
 
 def test_a_configuration_without_input_is_refused():
-    with pytest.raises(UserError, match="^configuration: fasta is missing; "):
+    with pytest.raises(UserError, match=r"^configuration: fasta is missing; "):
         settings.check({}, SCHEMA)
 
 

@@ -26,7 +26,7 @@ def _run_out_of_memory(batch, shard, limit):
 
     if _is_shard(shard) and len(batch.tokens) > int(limit):
         raise torch.OutOfMemoryError(
-            "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 8.00 GiB of which 1.00 GiB is free."
+            "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 8.00 GiB"
         )
 
 

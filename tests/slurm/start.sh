@@ -24,13 +24,12 @@ if [ -e "$CONF/slurm.conf" ] && ! grep -qF "$MARK" "$CONF/slurm.conf"; then
 fi
 
 if ! command -v slurmctld >/dev/null || ! command -v slurmd >/dev/null || ! command -v munged >/dev/null; then
-    # Another package's recommendation would bring a mail server and a database.
     apt-get update --quiet --quiet
     DEBIAN_FRONTEND=noninteractive apt-get install --quiet --quiet --yes --no-install-recommends slurm-wlm munge
 fi
 
-# What a run before left: jobs that no longer exist, and job ids that would go on counting.
-rm -rf "$STATE"
+# What a start before left, such as a slurmd without its slurmctld.
+"$(dirname "$0")/stop.sh" >/dev/null
 mkdir -p "$CONF" "$STATE/ctld" "$STATE/d" "$LOGS"
 
 NODE=$(hostname -s)

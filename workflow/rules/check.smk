@@ -16,7 +16,7 @@ rule check:
         "../../envs/seqmill.yaml"
     shell:
         """
-        python {SCRIPTS:q}/check.py \
+        python "$SCRIPTS"/check.py \
             --folders {input.folders:q} \
             --records {input.records:q} \
             --oom results/oom \

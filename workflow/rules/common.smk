@@ -6,7 +6,9 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 ROOT = Path(workflow.basedir)
+# A shell variable and no param: a moved checkout would make Snakemake run finished shards again.
 SCRIPTS = ROOT / "workflow/scripts"
+shell.prefix("set -euo pipefail; SCRIPTS={SCRIPTS:q}; ")
 
 sys.path.insert(0, str(ROOT / "workflow"))
 

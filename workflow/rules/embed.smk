@@ -26,7 +26,7 @@ rule embed:
         "../../envs/seqmill.yaml"
     shell:
         """
-        python {SCRIPTS:q}/embed.py \
+        python "$SCRIPTS"/embed.py \
             --fasta {input.fasta:q} \
             --weights {input.weights:q} \
             --output {output.folder:q} \

@@ -19,7 +19,7 @@ rule merge:
         "../../envs/seqmill.yaml"
     shell:
         """
-        python {SCRIPTS:q}/merge.py \
+        python "$SCRIPTS"/merge.py \
             --folders {input.folders:q} \
             --records {input.records:q} \
             --embeddings {output.embeddings:q} \

@@ -20,7 +20,7 @@ rule shard:
         "../../envs/seqmill.yaml"
     shell:
         """
-        python {SCRIPTS:q}/shard.py \
+        python "$SCRIPTS"/shard.py \
             --fasta {input.fasta:q} \
             --shards {params.shards} \
             --invalid {params.invalid:q} \

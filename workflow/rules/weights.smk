@@ -11,14 +11,14 @@ rule weights:
     log:
         "logs/weights.log",
     params:
-        name=config["model"]["name"],
+        model=settings.flag("--model", config["model"]["name"]),
         revision=settings.flag("--revision", config["model"]["revision"]),
     conda:
         "../../envs/seqmill.yaml"
     shell:
         """
-        python {SCRIPTS:q}/weights.py \
-            --model {params.name:q} \
+        python "$SCRIPTS"/weights.py \
+            {params.model:q} \
             {params.revision:q} \
             --output {output.weights:q} \
             2>&1 | tee {log:q}

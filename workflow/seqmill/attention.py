@@ -207,7 +207,7 @@ def standard_attention(
         q, k, v = (x.transpose(1, 2) for x in dense)
         attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2)
         if slots is None:
-            output[span] = attended.flatten(0, 1)
+            output[span].unflatten(0, shape).copy_(attended)
         else:
             # The slots beyond a sequence's end repeat its last query, so what is written there twice is the same.
             output[slots] = attended

@@ -139,7 +139,7 @@ def _protein(title: str, letters: str, path: Path, line: int, invalid: str) -> P
         raise UserError(f"{path}, line {line}: the record has no id; write it straight after the '>'")
     if not name.isprintable():
         raise UserError(f"{path}, line {line}: the record's id {name!a} is not printable UTF-8 text; rename it")
-    sequence = letters.upper().encode("utf-8", "surrogateescape").translate(None, WHITESPACE).rstrip(b"*")
+    sequence = letters.encode("utf-8", "surrogateescape").upper().translate(None, WHITESPACE).rstrip(b"*")
     if not sequence:
         raise UserError(f"{place} has no sequence; remove the record or complete it")
     if _is_nucleotide(sequence):

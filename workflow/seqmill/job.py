@@ -177,12 +177,14 @@ class Job:
         eager_s = flops / (EAGER_UTILISATION * self.matmul_flops)
         if wanted == "auto" and COMPILE_GAIN * eager_s < COMPILE_SECONDS:
             return False, f"auto because about {eager_s:.0f} s of work are too little to win the compilation back"
-        first = next((i for i in range(len(self.batches)) if self.batches.shape(i) == self.batches.budget), None)
-        if first is None:
+        common = [i for i in range(len(self.batches)) if self.batches.shape(i) == self.batches.budget]
+        if not common:
             return False, "no batch has the common shape"
         try:
             self.model.compile_layers()
-            self.pipeline.collect(self.pipeline.submit(self.batches[first]))
+            # The second, of shorter sequences, makes their number and length variables of the compiled code.
+            for number in (common[0], common[-1]):
+                self.pipeline.collect(self.pipeline.submit(self.batches[number]))
         except Exception as error:
             if oom.is_oom(error):
                 raise
@@ -269,6 +271,7 @@ class Job:
             "model": asdict(self.weights),
             "settings": self.chosen,
             **self._fingerprint(),
+            "datasets": list(self.datasets),
             "device": gpu.describe(self.device),
             "versions": versions(),
             "sequences": len(self.sequences),

@@ -12,6 +12,7 @@ from transformers import AutoConfig, EsmConfig, EsmModel, PreTrainedConfig
 from seqmill import attention, esm2
 from seqmill.batches import Batch, Vocabulary
 from seqmill.errors import UserError
+from seqmill.oom import is_oom
 from seqmill.weights import Weights
 
 log = logging.getLogger(__name__)
@@ -57,8 +58,8 @@ def read_config(weights: Weights) -> PreTrainedConfig:
     """
     try:
         config = AutoConfig.from_pretrained(weights.folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"model {weights.name}: its config.json cannot be used ({error})") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"model {weights.name}: its config.json cannot be used ({_first_line(error)})") from None
     if not isinstance(config, EsmConfig):
         raise UserError(f"model {weights.name}: is of type {config.model_type}; seqmill supports ESM-2 checkpoints")
     esm2.check_config(config, weights.name)
@@ -92,15 +93,29 @@ def _load_checkpoint(weights: Weights, dtype: torch.dtype) -> EsmModel:
             local_files_only=True,
             weights_only=True,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,
         )
-    except (OSError, ValueError, RuntimeError) as error:
-        lines = str(error).strip().splitlines()
-        raise UserError(f"model {weights.name}: the weights cannot be loaded ({lines[0] if lines else error})") from None
+    except Exception as error:  # safetensors, pickle and zip files each fail in their own ways
+        if is_oom(error):
+            raise
+        raise UserError(f"model {weights.name}: the weights cannot be loaded ({_first_line(error)}); get them again") from None
     # The contact head takes no part in embeddings, and some checkpoints come without it.
     missing = sorted(key for key in report["missing_keys"] if not key.startswith("contact_head."))
+    # transformers fills these at random, or drops them, and goes on.
+    strange = sorted(
+        [key for key, *_ in report["mismatched_keys"] if not key.startswith("contact_head.")]
+        + [key for key in report["unexpected_keys"] if ".layer." in key and "rotary" not in key]
+    )
+    if strange:
+        raise UserError(f"model {weights.name}: the weights do not fit config.json, {strange[0]} for one; get both again")
     if missing:
         raise UserError(f"model {weights.name}: the checkpoint lacks {len(missing)} tensors, {missing[0]} first; get it again")
     return source
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 def choose_dtype(requested: str, device: torch.device) -> tuple[torch.dtype, str]:

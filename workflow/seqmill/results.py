@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import jsonschema
 import numpy as np
 import pandas as pd
 
@@ -15,6 +16,7 @@ from seqmill.files import read_json, write_atomically
 log = logging.getLogger(__name__)
 
 GIB = 2**30
+META_SCHEMA = Path(__file__).resolve().parents[1] / "schemas/meta.schema.json"
 # What must be alike in all shards, and what it is called in a message.
 FINGERPRINT = {
     "checksum": "model weights",
@@ -80,10 +82,11 @@ def check(folders: list[Path], records: Path) -> pd.DataFrame:
         meta = read_meta(folder)
         reference = reference or meta
         differing = [name for key, name in FINGERPRINT.items() if meta[key] != reference[key]]
-        if differing:
-            raise UserError(f"{folder} was made with other {', '.join(differing)} than {folders[0]}; {AGAIN}")
+        if differing or meta["fingerprint"] != reference["fingerprint"]:
+            what = ", ".join(differing) or "settings"
+            raise UserError(f"{folder} was made with other {what} than {folders[0]}; {AGAIN}")
         hashes = expected[expected["shard"] == number].sort_values("row")["sequence_sha256"].to_numpy()
-        _check_rows(folder, hashes)
+        _check_embeddings(folder, meta, hashes)
         rows.append(_summarise(folder, meta))
     return pd.DataFrame(rows)
 
@@ -94,21 +97,30 @@ def read_meta(folder: Path) -> dict[str, Any]:
     Raises:
         UserError: the folder holds no finished shard.
     """
+    path = folder / "meta.json"
     try:
-        return read_json(folder / "meta.json")
+        meta = read_json(path)
+        jsonschema.validate(meta, read_json(META_SCHEMA))
     except FileNotFoundError:
         raise UserError(f"{folder}: holds no finished shard (no meta.json); remove the folder and run again") from None
-    except ValueError:
-        raise UserError(f"{folder}/meta.json: is damaged; remove the folder and run again") from None
+    except (ValueError, jsonschema.ValidationError):
+        raise UserError(f"{path}: is damaged or of another version; remove the folder and run again") from None
+    return meta
 
 
-def _check_rows(folder: Path, hashes: np.ndarray) -> None:
+def _check_embeddings(folder: Path, meta: dict[str, Any], hashes: np.ndarray) -> None:
     path = folder / "embeddings.h5"
     try:
         with h5py.File(path) as file:
             ids = file["ids"].asstr()[:]
+            fingerprint = file.attrs["fingerprint"]
+            missing = set(meta["datasets"]) - set(file)
     except (OSError, KeyError) as error:
         raise UserError(f"{path}: is missing or damaged ({error}); remove {folder} and run again") from None
+    if missing:
+        raise UserError(f"{path}: is missing or damaged (no {', '.join(sorted(missing))}); remove {folder} and run again")
+    if fingerprint != meta["fingerprint"]:
+        raise UserError(f"{path}: was made with other settings than {folder}/meta.json says; remove {folder} and run again")
     if not np.array_equal(ids, hashes):
         raise UserError(f"{path}: holds other sequences than this shard of the input; {AGAIN}")
 

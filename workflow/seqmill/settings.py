@@ -22,6 +22,8 @@ def check(config: dict[str, Any], schema_path: Path) -> dict[str, Any]:
         UserError: an unknown key or a value of the wrong kind; names the key, and the likely one meant.
     """
     schema = json.loads(schema_path.read_text())
+    # YAML reads a section with every key commented out as null.
+    config = {k: {} if v is None and "properties" in schema["properties"].get(k, {}) else v for k, v in config.items()}
     config = copy.deepcopy(config)
     if error := best_match(Draft202012Validator(schema).iter_errors(config)):
         raise UserError(_describe(error))
@@ -37,6 +39,9 @@ def _fill(config: dict[str, Any], schema: dict[str, Any]) -> None:
 
 
 def _describe(error: ValidationError) -> str:
+    # Part of an anyOf or of a list: the key that it belongs to says what may stand there.
+    while "description" not in error.schema and error.parent is not None:
+        error = error.parent
     where = ".".join(str(part) for part in error.absolute_path)
     prefix = f"{where}." if where else ""
     if error.validator == "additionalProperties":

@@ -59,8 +59,10 @@ def find_distinct(proteins: Iterable[Protein], spool: BinaryIO) -> Distinct:
         rows.append((protein.id, len(protein.sequence), digest, distinct, duplicate_of, protein.replaced))
     spool.flush()
     columns = ["id", "length", "sequence_sha256", "distinct", "duplicate_of", "residues_replaced"]
+    # Else a column of nothing but None would be stored without a type.
+    records = pd.DataFrame(rows, columns=columns).astype({"duplicate_of": "str"})
     residues = np.memmap(spool, dtype=np.uint8, mode="r")
-    return Distinct(pd.DataFrame(rows, columns=columns), residues, np.array(offsets), list(number))
+    return Distinct(records, residues, np.array(offsets), list(number))
 
 
 def predicted_cost(lengths: np.ndarray) -> np.ndarray:

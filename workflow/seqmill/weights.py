@@ -75,7 +75,8 @@ def resolve(name: str, revision: str | None = None) -> Weights:
         if revision is not None:
             raise UserError(f"model.revision is set, but {name} is a folder, which has none; set it to null")
         commit = None
-    elif not _is_hub_id(name):
+    # A hub id's first part is seldom a folder here, a misspelt path's is.
+    elif not _is_hub_id(name) or folder.parent.is_dir():
         raise UserError(f"model {name}: there is no such folder; give a folder with config.json and weights, or a hub id")
     else:
         folder = _download(name, revision or KNOWN.get(name, ("main", {}))[0])

@@ -1,0 +1,254 @@
+"""The parts around the model: attention ladder, store, memory, allocator, device, diagnoses."""
+
+import json
+import logging
+import multiprocessing
+from pathlib import Path
+
+import h5py
+import jsonschema
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from filelock import FileLock
+from seqmill import allocator, attention, gpu, memory, oom, pooling
+from seqmill.attention import Packing
+from seqmill.errors import UserError
+from seqmill.batches import PackedBatches, Sequences
+from seqmill.esm2 import vocabulary
+from seqmill.fasta import Protein
+from seqmill.memory import Fit
+from seqmill.pipeline import NotFinite, Pipeline
+from seqmill.store import EmbeddingWriter, read_rows
+
+CPU = torch.device("cpu")
+GIB = 2**30
+
+
+def test_ladder_warns_once_and_falls_back_on_the_cpu(caplog):
+    with caplog.at_level(logging.WARNING):
+        kernel = attention.choose("auto", CPU, torch.bfloat16, 4, 16)
+    assert kernel.name == "sdpa"
+    expected = "FlashAttention-2 not available (no CUDA GPU in use, running on cpu): using standard attention"
+    assert [record.message for record in caplog.records] == [expected]
+
+
+@pytest.mark.parametrize("waste", [1.0, 1.2, 2.0])
+def test_standard_attention_keeps_to_each_sequence(monkeypatch, waste):
+    similar = attention._similar
+    monkeypatch.setattr(attention, "_similar", lambda tokens, _: similar(tokens, waste))
+    lengths = np.array([9, 8, 8, 5, 1])
+    query, key, value = torch.randn(3, lengths.sum() + 4, 2, 8)
+    packing = Packing(torch.tensor([0, *np.cumsum(lengths)], dtype=torch.int32), 128, lengths)
+    found = attention.standard_attention(query, key, value, packing)
+    start = 0
+    for length in lengths:
+        part = slice(start, start + length)
+        q, k, v = (x[part].transpose(0, 1) for x in (query, key, value))
+        weights = F.softmax(q @ k.transpose(1, 2) / 8**0.5, dim=-1)
+        assert torch.allclose(found[part], (weights @ v).transpose(0, 1), atol=1e-6)
+        start += length
+
+
+def test_similar_lengths_share_a_batch_within_the_waste():
+    tokens = np.array([100, 99, 90, 50, 49, 10])
+    assert attention._similar(tokens, 1.2) == [(0, 4), (4, 5), (5, 6)]
+    assert attention._similar(np.array([7, 7, 5, 5]), 1.0) == [(0, 2), (2, 4)]
+
+
+def test_writer_takes_rows_in_any_order(tmp_path):
+    lengths = np.array([2, 1, 3])
+    types = {"mean": (4, np.dtype("f4")), "residues": (4, np.dtype("f2"))}
+    residues = np.arange(24, dtype=np.float16).reshape(6, 4)
+    with EmbeddingWriter(tmp_path / "e.h5", ["a", "b", "c"], lengths, types, {"model": "m"}) as writer:
+        assert not (tmp_path / "e.h5").exists()
+        writer.write(np.array([2, 0]), {"mean": np.full((2, 4), [[2], [0]]), "residues": residues[[3, 4, 5, 0, 1]]})
+        writer.write(np.array([1]), {"mean": np.ones((1, 4)), "residues": residues[[2]]})
+    with h5py.File(tmp_path / "e.h5") as file:
+        assert file["ids"].asstr()[:].tolist() == ["a", "b", "c"]
+        assert file["mean"][:, 0].tolist() == [0, 1, 2]
+        assert np.array_equal(file["residues"][:], residues)
+        assert file["offsets"][:].tolist() == [0, 2, 3, 6]
+        assert np.array_equal(read_rows(file["residues"]), residues)
+        assert file.attrs["model"] == "m"
+    assert [path.name for path in tmp_path.iterdir()] == ["e.h5"]
+
+
+def test_writer_leaves_nothing_after_a_failure(tmp_path):
+    with (
+        pytest.raises(RuntimeError),
+        EmbeddingWriter(tmp_path / "e.h5", ["a"], np.array([1]), {"mean": (4, np.dtype("f4"))}, {}),
+    ):
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_several_layers_have_a_dataset_each():
+    assert pooling.dataset_names((33,), ("mean", "bos")) == {"mean": (33, "mean"), "bos": (33, "bos")}
+    assert pooling.dataset_names((0, 6), ("mean",)) == {"mean_layer0": (0, "mean"), "mean_layer6": (6, "mean")}
+
+
+def test_fit_finds_the_line_and_the_largest_batch():
+    fit = memory.fit([1000, 4000], [2e9 + 1000 * 5e4, 2e9 + 4000 * 5e4], "measured")
+    assert fit.peak(10_000) == pytest.approx(2.5e9)
+    largest = fit.largest(4e9)
+    assert largest % 256 == 0
+    assert fit.peak(largest) <= 0.9 * 4e9 < fit.peak(largest + 256)
+    assert fit.largest(1e9) == 0
+
+
+def test_batch_size_is_the_plateau_or_what_fits():
+    fit = Fit(1 * GIB, 50 * 1024, "measured")
+    assert memory.choose_batch_size(None, fit, 80 * GIB)[0] == memory.PLATEAU_TOKENS
+    size, reason = memory.choose_batch_size(None, fit, 2 * GIB)
+    assert size == fit.largest(2 * GIB) < memory.PLATEAU_TOKENS
+    assert reason.startswith("auto because no more fits")
+    assert memory.choose_batch_size(777, fit, 2 * GIB) == (777, "as requested")
+    assert memory.choose_batch_size(None, None, None)[0] == memory.CPU_TOKENS
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.50 GiB. GPU 0"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate(handle)"), True),
+        (RuntimeError("CUDA error: out of memory"), True),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 800 bytes."), True),
+        (MemoryError(), True),
+        (RuntimeError("the room was out of memory lane"), False),
+        (ValueError("CUDA error: out of memory"), False),
+    ],
+)
+def test_oom_is_told_from_other_failures(error, expected):
+    assert oom.is_oom(error) is expected
+
+
+def test_requested_bytes_are_read_from_the_message():
+    assert oom.requested_bytes(RuntimeError("Tried to allocate 1.50 GiB. GPU")) == int(1.5 * GIB)
+    assert oom.requested_bytes(RuntimeError("you tried to allocate 800 bytes.")) == 800
+    assert oom.requested_bytes(RuntimeError("CUBLAS_STATUS_ALLOC_FAILED")) is None
+
+
+def usage(**changed) -> oom.Usage:
+    usual = {"usable_bytes": 8 * GIB, "total_bytes": 8 * GIB, "peak_reserved_bytes": 7 * GIB}
+    return oom.Usage(**{**usual, **changed})
+
+
+def work(**changed) -> oom.Work:
+    usual = {"batch_size": 200_000, "sequences_in_batch": 100, "longest_sequence": 3000}
+    return oom.Work(**{"shard": "0", "model": "m", "dtype": "bfloat16", "attention": "a", "model_bytes": 1} | usual | changed)
+
+
+FIT = Fit(2 * GIB, 50 * 1024, "measured")
+
+
+def test_recommendation_is_what_fits():
+    size, basis = oom.recommend_batch_size(work(), usage(), FIT)
+    assert size == FIT.largest(8 * GIB)
+    assert "measured" in basis
+
+
+def test_no_batch_size_helps_a_giant_sequence_or_missing_weights():
+    size, basis = oom.recommend_batch_size(work(longest_sequence=400_000), usage(), FIT)
+    assert size is None
+    assert "one sequence alone has 400,002" in basis
+    assert oom.recommend_batch_size(work(batch_size=None, longest_sequence=None), usage(), None)[0] is None
+
+
+def test_recommendation_is_below_what_failed_even_if_the_fit_promised_more():
+    size, _ = oom.recommend_batch_size(work(batch_size=50_000), usage(), FIT)
+    assert size == int(0.75 * 50_000) // 256 * 256
+
+
+def test_advice_puts_the_most_useful_first():
+    advice = oom.advise(work(dtype="float32"), usage(used_by_others_bytes=3 * GIB, fragmentation_bytes=2 * GIB), 1024, False)
+    starts = ["set performance.batch_size to 1024", "another process holds 3.0 GiB", "set performance.expandable_segments"]
+    assert all(line.startswith(start) for line, start in zip(advice, starts, strict=False))
+    assert "bfloat16" in advice[3]
+    assert not any("expandable" in line for line in oom.advise(work(), usage(fragmentation_bytes=2 * GIB), 1024, True))
+
+
+def test_report_keeps_to_its_schema():
+    error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.50 GiB.")
+    content = oom.report(work(), usage(), FIT, error, CPU, "expandable_segments:False", {"torch": "2"})
+    schema = Path(__file__).parents[1] / "workflow/schemas/oom.schema.json"
+    jsonschema.validate(content, json.loads(schema.read_text()))
+    assert content["requested_bytes"] == int(1.5 * GIB)
+    assert "-> set performance.batch_size" in oom.describe(content)
+
+
+@pytest.mark.parametrize(
+    ("present", "setting", "expected"),
+    [
+        ({}, False, "expandable_segments:False"),
+        ({}, True, "expandable_segments:True"),
+        ({"PYTORCH_CUDA_ALLOC_CONF": "max_split_size_mb:64"}, True, "max_split_size_mb:64,expandable_segments:True"),
+        ({"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}, False, "expandable_segments:True"),
+        ({"PYTORCH_ALLOC_CONF": "expandable_segments:False"}, True, "expandable_segments:True"),
+    ],
+)
+def test_allocator_setting_is_merged_with_the_environment(present, setting, expected):
+    environment = dict(present)
+    assert allocator.configure(setting, environment) == expected
+    assert set(environment.values()) == {expected}
+
+
+def hold(path: str, ready, done) -> None:
+    with FileLock(path):
+        ready.set()
+        done.wait(30)
+
+
+def test_a_taken_gpu_is_left_alone_until_its_holder_ends(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(gpu, "POLL_SECONDS", 0.05)
+    context = multiprocessing.get_context("spawn")
+    ready, done = context.Event(), context.Event()
+    holder = context.Process(target=hold, args=(str(tmp_path / "0.lock"), ready, done))
+    holder.start()
+    assert ready.wait(30)
+    taken, free = FileLock(tmp_path / "0.lock"), FileLock(tmp_path / "1.lock")
+    assert gpu._take({0: taken, 1: free}) == 1
+    # However the holder ends, the kernel frees its lock.
+    holder.kill()
+    assert gpu._take({0: FileLock(tmp_path / "0.lock")}) == 0
+    holder.join()
+
+
+def test_devices_that_are_not_there_are_refused():
+    if torch.cuda.is_available():
+        pytest.skip("this machine has one")
+    with gpu.lease("auto") as device:
+        assert device.type == "cpu"
+    with pytest.raises(UserError, match="PyTorch sees no CUDA GPU"), gpu.lease("cuda"):
+        pass
+
+
+class Broken(torch.nn.Module):
+    """A model that yields NaN for one token."""
+
+    def __call__(self, batch, layers):
+        states = batch.tokens.float()[:, None].expand(-1, 4).clone()
+        states[batch.tokens == 22] = float("nan")
+        return {layer: states for layer in layers}
+
+
+@pytest.mark.parametrize("name", ["mean", "residues"])
+def test_a_result_that_is_not_finite_names_its_sequence(name):
+    records = [Protein(str(n), text, None, 0) for n, text in enumerate([b"AAA", b"GGGGG", b"GGWG"])]
+    batches = PackedBatches(Sequences(records), vocabulary(), 100, fill=False)
+    with pytest.raises(NotFinite) as caught:
+        Pipeline(Broken(), CPU, {name: (0, name)}).run(batches, lambda _: None, lambda _: None)
+    assert caught.value.row == 2
+
+
+def test_a_failing_writer_stops_the_pipeline():
+    def fail(_):
+        raise OSError(28, "No space left on device")
+
+    records = [Protein(str(n), b"AAA", None, 0) for n in range(40)]
+    batches = PackedBatches(Sequences(records), vocabulary(), 5, fill=False)
+    finished = []
+    with pytest.raises(OSError, match="No space left"):
+        Pipeline(Broken(), CPU, {"mean": (0, "mean")}).run(batches, fail, finished.append)
+    assert len(finished) < 40

@@ -1,0 +1,209 @@
+"""The packed ESM-2 forward against transformers' EsmModel, sequence by sequence, in float32 on the CPU.
+
+Compared by relative L2, largest error and norm ratio per residue: cosines hide common factors such as the 0.88 of
+token dropout. The reference has its rotary frequencies in float32 (the demonstration checkpoint stores float16 ones).
+"""
+
+import numpy as np
+import pytest
+import torch
+from errors import errors, reference_model
+from random_model import write
+from seqmill import attention, batches, esm2, model, pooling, weights
+from seqmill.batches import PackedBatches, Sequences
+from seqmill.fasta import Protein
+from seqmill.pipeline import Pipeline
+
+CPU = torch.device("cpu")
+LETTERS = np.frombuffer(b"ACDEFGHIKLMNPQRSTVWYXBUZO", dtype=np.uint8)
+
+
+def proteins(lengths: list[int], seed: int = 0) -> list[Protein]:
+    """Random sequences with every letter of the alphabet."""
+    random = np.random.default_rng(seed)
+    return [Protein(str(n), random.choice(LETTERS, length).tobytes(), None, 0) for n, length in enumerate(lengths)]
+
+
+def load(folder) -> esm2.ESM2:
+    found = weights.resolve(str(folder))
+    return model.load(found, model.read_config(found), torch.float32, CPU, "sdpa")[0]
+
+
+def embed(network, records: list[Protein], name: str = "residues", layer: int = -1, budget: int = 700):
+    """Residue states (or another pooling) per record, float32."""
+    layer %= network.layer_count + 1
+    pipeline = Pipeline(network, CPU, {name: (layer, name)})
+    found = {}
+
+    def keep(rows):
+        values = torch.from_numpy(rows.values[name])
+        parts = values.split(rows.batch.lengths.tolist()) if name == "residues" else values.unsqueeze(1)
+        found.update(zip(rows.batch.rows.tolist(), parts, strict=True))
+
+    pipeline.run(PackedBatches(Sequences(records), network.vocabulary, budget, fill=False), keep, lambda _: None)
+    return [found[row] for row in range(len(records))]
+
+
+@torch.inference_mode()
+def expected(reference, records: list[Protein], layer: int = -1) -> list[torch.Tensor]:
+    """transformers' residue states, one sequence at a time, with transformers' own vocabulary order."""
+    states = []
+    for record in records:
+        tokens = torch.tensor([[0, *(esm2.TOKENS.index(chr(letter)) for letter in record.sequence), 2]])
+        output = reference(tokens, attention_mask=torch.ones_like(tokens), output_hidden_states=True)
+        states.append(output.hidden_states[layer][0, 1:-1])
+    return states
+
+
+def assert_equal(found: list[torch.Tensor], wanted: list[torch.Tensor]) -> None:
+    error = errors(found, wanted)
+    assert error["worst_protein"] < 1e-5
+    assert error["worst_residue"] < 2e-5
+    assert 0.99999 < error["norm_ratio_min"] <= error["norm_ratio_max"] < 1.00001
+
+
+@pytest.fixture(scope="module")
+def demo(demo_model):
+    return load(demo_model)
+
+
+@pytest.fixture(scope="module")
+def reference(demo_model):
+    return reference_model(str(demo_model), CPU)
+
+
+@pytest.fixture(scope="module")
+def mixed() -> list[Protein]:
+    return proteins([1, 2, 60, 60, 61, 128, 400, 33, 5, 1100])
+
+
+def test_agrees_with_transformers_on_trained_weights(demo, reference, mixed):
+    assert_equal(embed(demo, mixed), expected(reference, mixed))
+
+
+@pytest.mark.parametrize("layer", [0, 1, 3, 5])
+def test_intermediate_layers_agree_too(demo, reference, mixed, layer):
+    assert_equal(embed(demo, mixed, layer=layer), expected(reference, mixed, layer))
+
+
+@pytest.mark.parametrize("size", ["8M", "35M", "150M"], ids=["8M-head16", "35M-head24", "150M-head32"])
+def test_agrees_with_transformers_at_real_sizes(tmp_path, size):
+    write(size, tmp_path)
+    records = proteins([40, 7, 90], seed=1)
+    assert_equal(embed(load(tmp_path), records), expected(reference_model(str(tmp_path), CPU), records))
+
+
+def test_agrees_when_weights_come_as_bin(tmp_path, demo_model, demo):
+    from transformers import EsmForMaskedLM
+
+    source = EsmForMaskedLM.from_pretrained(demo_model)
+    torch.save(source.state_dict(), tmp_path / "pytorch_model.bin")
+    source.config.save_pretrained(tmp_path)
+    records = proteins([30, 31])
+    for a, b in zip(embed(load(tmp_path), records), embed(demo, records), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_packed_equals_one_by_one(demo, mixed):
+    packed = embed(demo, mixed, budget=4000)
+    alone = [embed(demo, [record])[0] for record in mixed]
+    assert_equal(packed, alone)
+
+
+def test_order_of_the_input_changes_no_bit(demo):
+    records = proteins([50, 70, 70, 20, 90, 70, 33])
+    shuffled = [records[i] for i in (3, 5, 0, 6, 2, 1, 4)]
+    vectors = {r.id: v for r, v in zip(records, embed(demo, records, "mean"), strict=True)}
+    for record, vector in zip(shuffled, embed(demo, shuffled, "mean"), strict=True):
+        assert torch.equal(vector, vectors[record.id])
+
+
+def test_a_neighbour_is_never_seen(demo):
+    records = proteins([80, 60, 60, 40])
+    changed = [records[0], Protein("other", proteins([60], seed=9)[0].sequence, None, 0), *records[2:]]
+    before, after = embed(demo, records), embed(demo, changed)
+    assert not torch.allclose(before[1], after[1])
+    for row in (0, 2, 3):
+        assert torch.equal(before[row], after[row])
+
+
+def test_mean_is_over_residues_only(demo, reference, mixed):
+    means = torch.cat(embed(demo, mixed, "mean"))
+    wanted = torch.stack([states.mean(0) for states in expected(reference, mixed)])
+    assert ((means - wanted).norm(dim=1) / wanted.norm(dim=1)).max() < 1e-5
+
+
+def test_bos_is_the_begin_token(demo, reference, mixed):
+    tokens = torch.tensor([[0, *(esm2.TOKENS.index(chr(c)) for c in mixed[2].sequence), 2]])
+    with torch.inference_mode():
+        wanted = reference(tokens, attention_mask=torch.ones_like(tokens)).last_hidden_state[0, 0]
+    found = embed(demo, mixed, "bos")[2][0]
+    assert (found - wanted).norm() / wanted.norm() < 1e-5
+
+
+# Each breaks one thing the comparison above must notice; were it blind to one, its test would fail here.
+
+
+def positions_restart_late(monkeypatch):
+    def pack_wrongly(*args):
+        batch = pack(*args)
+        # Never restarting at all would hardly show: rotary attention is relative, and 5,000 tokens on it costs 3e-6
+        # in rounding. test_batches.py holds the positions themselves to restarting.
+        return batch._replace(positions=batch.positions.roll(3))
+
+    pack = batches.pack
+    monkeypatch.setattr(batches, "pack", pack_wrongly)
+
+
+def no_token_dropout_scale(monkeypatch):
+    monkeypatch.setattr(esm2, "TOKEN_DROPOUT_SCALE", 1.0)
+
+
+def cumulative_lengths_off_by_one(monkeypatch):
+    def forward(self, batch, layers):
+        shifted = batch.lengths.copy()
+        shifted[0] -= 1
+        shifted[-1] += 1
+        return original(self, batch._replace(lengths=shifted), layers)
+
+    original = esm2.ESM2.forward
+    monkeypatch.setattr(esm2.ESM2, "forward", forward)
+
+
+def pooling_with_special_tokens(monkeypatch):
+    def mean(states, batch):
+        parts = states.split((batch.lengths + 2).tolist())
+        return torch.stack([part.mean(0) for part in parts])
+
+    monkeypatch.setitem(pooling.POOLINGS, "mean", mean)
+
+
+@pytest.mark.parametrize(
+    "fault", [positions_restart_late, no_token_dropout_scale, cumulative_lengths_off_by_one, pooling_with_special_tokens]
+)
+def test_faults_would_be_noticed(monkeypatch, demo_model, reference, fault):
+    fault(monkeypatch)
+    records = proteins([90, 60, 30])
+    means = torch.cat(embed(load(demo_model), records, "mean"))
+    wanted = torch.stack([states.mean(0) for states in expected(reference, records)])
+    assert ((means - wanted).norm(dim=1) / wanted.norm(dim=1)).max() > 1e-4
+
+
+def test_vocabulary_is_that_of_the_checkpoint(demo_model):
+    assert (demo_model / "vocab.txt").read_text().split() == esm2.TOKENS
+
+
+def test_requested_kernel_that_cannot_run_is_an_error():
+    with pytest.raises(model.UserError, match="attention 'torch' does not work here"):
+        attention.choose("torch", CPU, torch.float32, 6, 32)
+
+
+@pytest.mark.network
+def test_agrees_with_published_values_of_the_real_8m_model():
+    """Values of transformers' own test of facebook/esm2_t6_8M_UR50D (test_inference_no_head)."""
+    found = weights.resolve("facebook/esm2_t6_8M_UR50D")
+    network = model.load(found, model.read_config(found), torch.float32, CPU, "sdpa")[0]
+    letters = "".join(esm2.TOKENS[token] for token in (6, 4, 13, 5, 4, 16, 12, 11, 7)).encode()
+    states = embed(network, [Protein("p", letters, None, 0)])[0]
+    wanted = torch.tensor([[0.3034, 0.0053, 0.3108], [0.3228, -0.2499, 0.3415]])
+    assert torch.allclose(states[:2, :3], wanted, atol=1e-4)
