@@ -11,6 +11,7 @@ sys.path.insert(0, str(ROOT / "workflow"))
 
 import pandas as pd  # noqa: E402
 import torch  # noqa: E402
+
 from seqmill import gpu  # noqa: E402
 from seqmill.job import versions  # noqa: E402
 

@@ -11,16 +11,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from common import report
-
 import torch
+from common import report
+from transformers import EsmModel
+
 from seqmill import attention, model, weights
 from seqmill.batches import PackedBatches, Sequences
 from seqmill.errors import UserError
 from seqmill.esm2 import ESM2
 from seqmill.fasta import Protein, read_proteins
 from seqmill.pipeline import Pipeline
-from transformers import EsmModel
+
 
 def reference_model(folder: str, device: torch.device) -> EsmModel:
     """transformers' model in float32 with float32 rotary frequencies; TF32 stays off."""
@@ -43,7 +44,9 @@ def reference_states(folder: str, sequences: Sequences, vocabulary, device: torc
     return [states[row] for row in range(len(sequences))]
 
 
-def ours(folder: str, sequences: Sequences, dtype, kernel: str, compiled: bool, device, budget: int) -> tuple[list, str]:
+def ours(
+    folder: str, sequences: Sequences, dtype, kernel: str, compiled: bool, device, budget: int
+) -> tuple[list, str]:
     """Residue states per row from the pipeline, as float32, and the kernel that ran."""
     found = weights.resolve(folder)
     config = model.read_config(found)

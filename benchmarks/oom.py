@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common import ROOT, report
-
 import torch
+from common import ROOT, report
 
 HOG = """
 import sys, torch

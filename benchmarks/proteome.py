@@ -14,14 +14,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from common import ROOT, report
-
 import torch
+from common import ROOT, report
+from transformers import EsmModel
+
 from seqmill import weights
 from seqmill.batches import Sequences
 from seqmill.esm2 import ESM2
 from seqmill.fasta import read_proteins
-from transformers import EsmModel
 
 WAYS = {
     "flash-attn": ["--attention", "flash-attn", "--compile", "off"],

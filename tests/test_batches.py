@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from seqmill.batches import PackedBatches, Sequences, loader, pack, plan
 from seqmill.esm2 import TOKENS, vocabulary
 from seqmill.fasta import Protein

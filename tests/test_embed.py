@@ -46,10 +46,26 @@ def test_help_tells_what_users_need_to_know_without_loading_torch():
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     said = " ".join(result.stdout.split())
-    for flag in (
-        "--fasta --output --model --revision --dtype --layers --pooling --batch-size --dataloader-workers --pin-memory "
-        "--no-pin-memory --expandable-segments --no-expandable-segments --streams --attention --compile --device --verbose"
-    ).split():
+    for flag in [
+        "--fasta",
+        "--output",
+        "--model",
+        "--revision",
+        "--dtype",
+        "--layers",
+        "--pooling",
+        "--batch-size",
+        "--dataloader-workers",
+        "--pin-memory",
+        "--no-pin-memory",
+        "--expandable-segments",
+        "--no-expandable-segments",
+        "--streams",
+        "--attention",
+        "--compile",
+        "--device",
+        "--verbose",
+    ]:
         assert flag in said
     assert re.search(r"--pin-memory.*RAM.*MB", said)
     assert re.search(r"--expandable-segments.*Pascal", said)

@@ -12,10 +12,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from filelock import FileLock
+
 from seqmill import allocator, attention, gpu, memory, oom, pooling
 from seqmill.attention import Packing
-from seqmill.errors import UserError
 from seqmill.batches import PackedBatches, Sequences
+from seqmill.errors import UserError
 from seqmill.esm2 import vocabulary
 from seqmill.fasta import Protein
 from seqmill.memory import Fit
@@ -114,7 +115,10 @@ def test_batch_size_is_the_plateau_or_what_fits():
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.50 GiB. GPU 0"), True),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate(handle)"), True),
         (RuntimeError("CUDA error: out of memory"), True),
-        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 800 bytes."), True),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 800 bytes."),
+            True,
+        ),
         (MemoryError(), True),
         (RuntimeError("the room was out of memory lane"), False),
         (ValueError("CUDA error: out of memory"), False),
@@ -137,7 +141,9 @@ def usage(**changed) -> oom.Usage:
 
 def work(**changed) -> oom.Work:
     usual = {"batch_size": 200_000, "sequences_in_batch": 100, "longest_sequence": 3000}
-    return oom.Work(**{"shard": "0", "model": "m", "dtype": "bfloat16", "attention": "a", "model_bytes": 1} | usual | changed)
+    return oom.Work(
+        **{"shard": "0", "model": "m", "dtype": "bfloat16", "attention": "a", "model_bytes": 1} | usual | changed
+    )
 
 
 FIT = Fit(2 * GIB, 50 * 1024, "measured")
@@ -162,8 +168,14 @@ def test_recommendation_is_below_what_failed_even_if_the_fit_promised_more():
 
 
 def test_advice_puts_the_most_useful_first():
-    advice = oom.advise(work(dtype="float32"), usage(used_by_others_bytes=3 * GIB, fragmentation_bytes=2 * GIB), 1024, False)
-    starts = ["set performance.batch_size to 1024", "another process holds 3.0 GiB", "set performance.expandable_segments"]
+    advice = oom.advise(
+        work(dtype="float32"), usage(used_by_others_bytes=3 * GIB, fragmentation_bytes=2 * GIB), 1024, False
+    )
+    starts = [
+        "set performance.batch_size to 1024",
+        "another process holds 3.0 GiB",
+        "set performance.expandable_segments",
+    ]
     assert all(line.startswith(start) for line, start in zip(advice, starts, strict=False))
     assert "bfloat16" in advice[3]
     assert not any("expandable" in line for line in oom.advise(work(), usage(fragmentation_bytes=2 * GIB), 1024, True))
@@ -230,7 +242,7 @@ class Broken(torch.nn.Module):
     def __call__(self, batch, layers):
         states = batch.tokens.float()[:, None].expand(-1, 4).clone()
         states[batch.tokens == 22] = float("nan")
-        return {layer: states for layer in layers}
+        return dict.fromkeys(layers, states)
 
 
 @pytest.mark.parametrize("name", ["mean", "residues"])

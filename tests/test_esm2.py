@@ -9,6 +9,7 @@ import pytest
 import torch
 from errors import errors, reference_model
 from random_model import write
+
 from seqmill import attention, batches, esm2, model, pooling, weights
 from seqmill.batches import PackedBatches, Sequences
 from seqmill.fasta import Protein
@@ -179,7 +180,8 @@ def pooling_with_special_tokens(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "fault", [positions_restart_late, no_token_dropout_scale, cumulative_lengths_off_by_one, pooling_with_special_tokens]
+    "fault",
+    [positions_restart_late, no_token_dropout_scale, cumulative_lengths_off_by_one, pooling_with_special_tokens],
 )
 def test_faults_would_be_noticed(monkeypatch, demo_model, reference, fault):
     fault(monkeypatch)

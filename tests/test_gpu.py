@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+
 from seqmill import attention, memory, model, weights
 from seqmill.batches import PackedBatches, Sequences
 from seqmill.fasta import read_proteins
@@ -65,7 +66,9 @@ def check(found: np.ndarray, expected: np.ndarray, overall: float, residue: floa
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
 @pytest.mark.parametrize("kernel", FLASH)
 @pytest.mark.parametrize(
-    ("dtype", "overall", "residue"), [(torch.bfloat16, 0.015, 0.06), (torch.float16, 0.002, 0.006)], ids=["bf16", "fp16"]
+    ("dtype", "overall", "residue"),
+    [(torch.bfloat16, 0.015, 0.06), (torch.float16, 0.002, 0.006)],
+    ids=["bf16", "fp16"],
 )
 def test_flash_kernels_agree_with_float32(sequences, expected, kernel, compiled, dtype, overall, residue):
     check(residues(sequences, "cuda", dtype, kernel, compiled), expected, overall, residue)

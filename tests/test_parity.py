@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from errors import reference_model
+
 from seqmill.esm2 import TOKENS
 from seqmill.fasta import read_proteins
 

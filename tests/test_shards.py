@@ -24,7 +24,7 @@ def sha256(sequence):
 
 
 def distinct_of(tmp_path, records):
-    with open(tmp_path / "spool", "w+b") as spool:
+    with (tmp_path / "spool").open("w+b") as spool:
         return shards.find_distinct(records, spool)
 
 

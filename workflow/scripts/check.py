@@ -6,7 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from seqmill import cli, results  # noqa: E402
+from seqmill import cli, results
 
 
 def main() -> None:

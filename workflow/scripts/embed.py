@@ -102,7 +102,11 @@ def parse() -> argparse.Namespace:
         default="auto",
         help="torch.compile of the layers; auto: where there is enough work to win the time back [%(default)s]",
     )
-    add("--device", default="auto", help="auto, cpu, cuda or cuda:N; auto takes a free GPU if there is one [%(default)s]")
+    add(
+        "--device",
+        default="auto",
+        help="auto, cpu, cuda or cuda:N; auto takes a free GPU if there is one [%(default)s]",
+    )
     add("--verbose", action="store_true", help="log every batch, stream and operation")
     return parser.parse_args()
 

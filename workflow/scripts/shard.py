@@ -6,8 +6,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from seqmill import cli, shards  # noqa: E402
-from seqmill.fasta import read_all  # noqa: E402
+from seqmill import cli, shards
+from seqmill.fasta import read_all
 
 
 def main() -> None:

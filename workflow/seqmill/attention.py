@@ -194,9 +194,7 @@ def _standard() -> Kernel:
     return Kernel("sdpa", "PyTorch SDPA", standard_attention)
 
 
-def standard_attention(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, packing: Packing
-) -> torch.Tensor:
+def standard_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, packing: Packing) -> torch.Tensor:
     """Scaled dot-product attention within each packed sequence: (T, heads, head_dim) to the same.
 
     Neighbours of similar length run as one dense batch.

@@ -118,7 +118,9 @@ def plan(tokens: np.ndarray, budget: int) -> np.ndarray:
     return np.array(bounds, dtype=np.int64)
 
 
-def pack(number: int, letters: np.ndarray, lengths: np.ndarray, rows: np.ndarray, shape: int, vocabulary: Vocabulary) -> Batch:
+def pack(
+    number: int, letters: np.ndarray, lengths: np.ndarray, rows: np.ndarray, shape: int, vocabulary: Vocabulary
+) -> Batch:
     """Pack sequences into `shape` token slots.
 
     Args:

@@ -16,7 +16,41 @@ from seqmill.batches import Batch, Vocabulary
 from seqmill.errors import UserError
 
 # The order of fair-esm's `Alphabet` and of every ESM-2 checkpoint's vocab.txt.
-TOKENS = "<cls> <pad> <eos> <unk> L A G V S E R T I D P K Q N F Y M H W C X B U Z O . - <null_1> <mask>".split()
+TOKENS = [
+    "<cls>",
+    "<pad>",
+    "<eos>",
+    "<unk>",
+    "L",
+    "A",
+    "G",
+    "V",
+    "S",
+    "E",
+    "R",
+    "T",
+    "I",
+    "D",
+    "P",
+    "K",
+    "Q",
+    "N",
+    "F",
+    "Y",
+    "M",
+    "H",
+    "W",
+    "C",
+    "X",
+    "B",
+    "U",
+    "Z",
+    "O",
+    ".",
+    "-",
+    "<null_1>",
+    "<mask>",
+]
 
 # Token dropout replaced 15 % x 80 % of the training tokens by a mask and scaled the rest up to make good for it.
 # Without masks in the input, inference scales by what was left in training (`EsmEmbeddings`, `token_dropout`).

@@ -170,5 +170,10 @@ def _is_nucleotide(sequence: bytes) -> bool:
     length = len(sequence)
     if length < 20 or len(sequence.translate(None, b"ACGTUN")) > 0.05 * length:
         return False
-    bases = (sequence.count(b"A"), sequence.count(b"C"), sequence.count(b"G"), sequence.count(b"T") + sequence.count(b"U"))
+    bases = (
+        sequence.count(b"A"),
+        sequence.count(b"C"),
+        sequence.count(b"G"),
+        sequence.count(b"T") + sequence.count(b"U"),
+    )
     return min(bases) >= 0.05 * length

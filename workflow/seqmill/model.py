@@ -98,7 +98,9 @@ def _load_checkpoint(weights: Weights, dtype: torch.dtype) -> EsmModel:
     except Exception as error:  # safetensors, pickle and zip files each fail in their own ways
         if is_oom(error):
             raise
-        raise UserError(f"model {weights.name}: the weights cannot be loaded ({_first_line(error)}); get them again") from None
+        raise UserError(
+            f"model {weights.name}: the weights cannot be loaded ({_first_line(error)}); get them again"
+        ) from None
     # The contact head takes no part in embeddings, and some checkpoints come without it.
     missing = sorted(key for key in report["missing_keys"] if not key.startswith("contact_head."))
     # transformers fills these at random, or drops them, and goes on.
@@ -107,9 +109,13 @@ def _load_checkpoint(weights: Weights, dtype: torch.dtype) -> EsmModel:
         + [key for key in report["unexpected_keys"] if ".layer." in key and "rotary" not in key]
     )
     if strange:
-        raise UserError(f"model {weights.name}: the weights do not fit config.json, {strange[0]} for one; get both again")
+        raise UserError(
+            f"model {weights.name}: the weights do not fit config.json, {strange[0]} for one; get both again"
+        )
     if missing:
-        raise UserError(f"model {weights.name}: the checkpoint lacks {len(missing)} tensors, {missing[0]} first; get it again")
+        raise UserError(
+            f"model {weights.name}: the checkpoint lacks {len(missing)} tensors, {missing[0]} first; get it again"
+        )
     return source
 
 

@@ -140,7 +140,13 @@ def advise(work: Work, usage: Usage, recommended: int | None, expandable_segment
 
 
 def report(
-    work: Work, usage: Usage, fit: Fit | None, error: BaseException, device: torch.device, allocator: str, versions: dict[str, str]
+    work: Work,
+    usage: Usage,
+    fit: Fit | None,
+    error: BaseException,
+    device: torch.device,
+    allocator: str,
+    versions: dict[str, str],
 ) -> dict[str, Any]:
     """The content of `oom.json`, see workflow/schemas/oom.schema.json."""
     recommended, basis = recommend_batch_size(work, usage, fit)

@@ -34,4 +34,6 @@ class Progress:
             self.told = now
             rate = self.done / (now - self.begun)
             left = tqdm.format_interval((self.total - self.done) / rate)
-            log.info("%s of %s residues, %s residues/s, %s left", f"{self.done:,}", f"{self.total:,}", f"{rate:,.0f}", left)
+            log.info(
+                "%s of %s residues, %s residues/s, %s left", f"{self.done:,}", f"{self.total:,}", f"{rate:,.0f}", left
+            )

@@ -65,8 +65,10 @@ def collect_ooms(folders: list[Path], destination: Path) -> None:
         advice = {smallest: None} | {line: None for line in advice if not line.startswith("set performance.batch_size")}
     table = pd.DataFrame(rows).to_string(index=False)
     hints = "\n".join(f"  -> {line}" for line in advice)
-    raise UserError(f"{len(found)} of {len(folders)} shards ran out of memory:\n{table}\n{hints}\n"
-                    "The next run does exactly these shards again.")
+    raise UserError(
+        f"{len(found)} of {len(folders)} shards ran out of memory:\n{table}\n{hints}\n"
+        "The next run does exactly these shards again."
+    )
 
 
 def check(folders: list[Path], records: Path) -> pd.DataFrame:
@@ -118,9 +120,13 @@ def _check_embeddings(folder: Path, meta: dict[str, Any], hashes: np.ndarray) ->
     except (OSError, KeyError) as error:
         raise UserError(f"{path}: is missing or damaged ({error}); remove {folder} and run again") from None
     if missing:
-        raise UserError(f"{path}: is missing or damaged (no {', '.join(sorted(missing))}); remove {folder} and run again")
+        raise UserError(
+            f"{path}: is missing or damaged (no {', '.join(sorted(missing))}); remove {folder} and run again"
+        )
     if fingerprint != meta["fingerprint"]:
-        raise UserError(f"{path}: was made with other settings than {folder}/meta.json says; remove {folder} and run again")
+        raise UserError(
+            f"{path}: was made with other settings than {folder}/meta.json says; remove {folder} and run again"
+        )
     if not np.array_equal(ids, hashes):
         raise UserError(f"{path}: holds other sequences than this shard of the input; {AGAIN}")
 

@@ -6,7 +6,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub.errors import (
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 
 from seqmill.errors import UserError
 from seqmill.files import read_json, write_json
@@ -77,7 +82,9 @@ def resolve(name: str, revision: str | None = None) -> Weights:
         commit = None
     # A hub id's first part is seldom a folder here, a misspelt path's is.
     elif not _is_hub_id(name) or folder.parent.is_dir():
-        raise UserError(f"model {name}: there is no such folder; give a folder with config.json and weights, or a hub id")
+        raise UserError(
+            f"model {name}: there is no such folder; give a folder with config.json and weights, or a hub id"
+        )
     else:
         folder = _download(name, revision or KNOWN.get(name, ("main", {}))[0])
         commit = folder.name
