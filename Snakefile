@@ -35,4 +35,6 @@ rule all:
 
 
 onerror:
-    print(f"seqmill did not finish. What went wrong stands in the logs/ of the rule named above; all of it in {log}")
+    print(
+        f"seqmill did not finish. What went wrong stands in the logs/ of the rule named above; all of it in {' '.join(log)}"
+    )

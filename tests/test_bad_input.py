@@ -109,7 +109,7 @@ NO_ID = {
 }
 
 
-@pytest.mark.parametrize("content, says", NO_FASTA.values(), ids=NO_FASTA)
+@pytest.mark.parametrize(("content", "says"), NO_FASTA.values(), ids=NO_FASTA)
 def test_a_file_that_is_no_fasta_is_named(tmp_path, content, says):
     path = tmp_path / "input.fasta"
     path.write_bytes(content)
@@ -118,7 +118,7 @@ def test_a_file_that_is_no_fasta_is_named(tmp_path, content, says):
     assert says in sentence
 
 
-@pytest.mark.parametrize("content, name, says", BAD_RECORDS.values(), ids=BAD_RECORDS)
+@pytest.mark.parametrize(("content", "name", "says"), BAD_RECORDS.values(), ids=BAD_RECORDS)
 def test_a_bad_record_is_named_with_file_line_and_id(tmp_path, content, name, says):
     path = tmp_path / "input.fasta"
     path.write_bytes(b">a\n" + RESIDUES[:20] + b"\n" + RESIDUES[20:] + b"\n" + content)
@@ -370,7 +370,7 @@ BAD_MODELS = {
 }
 
 
-@pytest.mark.parametrize("damage, says", BAD_MODELS.values(), ids=BAD_MODELS)
+@pytest.mark.parametrize(("damage", "says"), BAD_MODELS.values(), ids=BAD_MODELS)
 def test_a_bad_model_is_refused(model_copy, damage, says):
     damage(model_copy)
     assert says in model_refusal(model_copy)
@@ -456,7 +456,7 @@ BAD_CONFIGURATIONS = {
 }
 
 
-@pytest.mark.parametrize("edit, says", BAD_CONFIGURATIONS.values(), ids=BAD_CONFIGURATIONS)
+@pytest.mark.parametrize(("edit", "says"), BAD_CONFIGURATIONS.values(), ids=BAD_CONFIGURATIONS)
 def test_a_bad_configuration_is_refused(edit, says):
     with pytest.raises(UserError) as refused:
         settings.check({"fasta": "x.fasta"} | edit, SCHEMA)
@@ -490,7 +490,7 @@ def test_checking_fills_in_defaults_and_leaves_its_argument_alone():
 
 
 @pytest.mark.parametrize(
-    "edit, says",
+    ("edit", "says"),
     [
         ({"fasta": "missing.fasta"}, "there is no file missing.fasta"),
         ({"fasta": "config"}, "config"),

@@ -1,5 +1,7 @@
 """Packing: every residue at its place, positions that restart, batches within the budget."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -42,7 +44,7 @@ def test_plan_keeps_to_the_budget_and_loses_nothing(budget):
     assert bounds[0] == 0
     assert bounds[-1] == 200
     assert (np.diff(bounds) > 0).all()
-    for start, stop in zip(bounds, bounds[1:], strict=False):
+    for start, stop in itertools.pairwise(bounds):
         # Only a sequence alone may pass the budget, and a batch ends only when the next one would.
         assert tokens[start:stop].sum() <= budget or stop == start + 1
         assert stop == 200 or tokens[start : stop + 1].sum() > budget

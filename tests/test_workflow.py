@@ -449,7 +449,7 @@ TAMPERED = {
 }
 
 
-@pytest.mark.parametrize("tamper, says", TAMPERED.values(), ids=TAMPERED)
+@pytest.mark.parametrize(("tamper", "says"), TAMPERED.values(), ids=TAMPERED)
 def test_a_shard_that_does_not_belong_is_refused(undisturbed, tmp_path, tamper, says):
     shutil.copytree(undisturbed.folder / "results/embed", tmp_path / "embed")
     folders = [tmp_path / "embed/0", tmp_path / "embed/1"]
@@ -466,6 +466,13 @@ def test_a_shard_that_does_not_belong_is_refused(undisturbed, tmp_path, tamper, 
         assert "embed/1" in str(refused.value)
         assert "\n" not in str(refused.value)
     assert [path.name for path in tmp_path.iterdir()] == ["embed"]
+
+
+def test_a_folder_too_few_is_refused(undisturbed, tmp_path):
+    """Or the rows of the shard left out would hold whatever memory held."""
+    records = undisturbed.folder / "results/shards/records.parquet"
+    with pytest.raises(UserError, match="deals sequences to shard 1, but 1 folders were given"):
+        results.check([undisturbed.folder / "results/embed/0"], records)
 
 
 def test_the_scripts_refuse_with_one_sentence(finished):

@@ -1,5 +1,6 @@
 """What the rules share: the checked configuration and what follows from it."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -21,8 +22,17 @@ try:
 except UserError as error:
     raise WorkflowError(str(error))
 
-GPUS = settings.gpu_count(config)
+# Jobs read this file again, perhaps on a node with other GPUs and cores: what the first process counted holds for all.
+if workflow.is_main_process:
+    os.environ["SEQMILL_GPUS"] = str(settings.gpu_count(config))
+GPUS = int(os.environ.get("SEQMILL_GPUS") or settings.gpu_count(config))
 SHARDS = range(settings.shard_count(config, GPUS))
+# None where a cluster runs the jobs.
+CORES = workflow.resource_settings.cores if workflow.is_main_process else None
+
+if config["performance"]["gpus"] != "auto":
+    # As `--resources gpu=N` would, which goes first.
+    workflow.global_resources.setdefault("gpu", GPUS)
 
 
 wildcard_constraints:

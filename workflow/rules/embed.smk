@@ -14,16 +14,16 @@ rule embed:
         "logs/embed/{shard}.log",
     benchmark:
         "logs/embed/{shard}.benchmark.tsv"
-    params:
-        # What can change the result. Snakemake runs finished shards again when this changes, ...
-        result=settings.result_flags(config),
-    threads: settings.threads_per_shard(workflow.cores, len(SHARDS), GPUS)
+    conda:
+        "../../envs/seqmill.yaml"
+    threads: settings.threads_per_shard(CORES, len(SHARDS), GPUS)
     resources:
         gpu=1,
         # ... and does not when this does: speed and memory only.
         performance=settings.performance_flags(config),
-    conda:
-        "../../envs/seqmill.yaml"
+    params:
+        # What can change the result. Snakemake runs finished shards again when this changes, ...
+        result=settings.result_flags(config),
     shell:
         """
         python "$SCRIPTS"/embed.py \
@@ -32,5 +32,5 @@ rule embed:
             --output {output.folder:q} \
             {params.result} \
             {resources.performance} \
-            > {log:q} 2>&1 || [ $? -eq 3 ]
+            >{log:q} 2>&1 || [ $? -eq 3 ]
         """

@@ -13,11 +13,11 @@ rule shard:
         "logs/shard.log",
     benchmark:
         "logs/shard.benchmark.tsv"
+    conda:
+        "../../envs/seqmill.yaml"
     params:
         shards=len(SHARDS),
         invalid=config["sequences"]["invalid"],
-    conda:
-        "../../envs/seqmill.yaml"
     shell:
         """
         python "$SCRIPTS"/shard.py \

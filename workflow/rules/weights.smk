@@ -10,11 +10,11 @@ rule weights:
         weights="results/weights.json",
     log:
         "logs/weights.log",
+    conda:
+        "../../envs/seqmill.yaml"
     params:
         model=settings.flag("--model", config["model"]["name"]),
         revision=settings.flag("--revision", config["model"]["revision"]),
-    conda:
-        "../../envs/seqmill.yaml"
     shell:
         """
         python "$SCRIPTS"/weights.py \

@@ -78,6 +78,11 @@ def check(folders: list[Path], records: Path) -> pd.DataFrame:
         UserError: a shard is missing, incomplete, of other sequences, or made with another model or settings.
     """
     expected = pd.read_parquet(records, columns=["sequence_sha256", "shard", "row"]).drop_duplicates("sequence_sha256")
+    missing = sorted(set(expected["shard"]) - set(range(len(folders))))
+    if missing:
+        raise UserError(
+            f"{records}: deals sequences to shard {missing[0]}, but {len(folders)} folders were given; give all"
+        )
     rows = []
     reference: dict[str, Any] = {}
     for number, folder in enumerate(folders):
