@@ -1,6 +1,5 @@
 """What the rules share: the checked configuration and what follows from it."""
 
-import os
 import sys
 from pathlib import Path
 
@@ -22,10 +21,7 @@ try:
 except UserError as error:
     raise WorkflowError(str(error))
 
-# Jobs read this file again, perhaps on a node with other GPUs and cores: what the first process counted holds for all.
-if workflow.is_main_process:
-    os.environ["SEQMILL_GPUS"] = str(settings.gpu_count(config))
-GPUS = int(os.environ.get("SEQMILL_GPUS") or settings.gpu_count(config))
+GPUS = settings.planned_gpus(config, workflow.is_main_process)
 SHARDS = range(settings.shard_count(config, GPUS))
 # None where a cluster runs the jobs.
 CORES = workflow.resource_settings.cores if workflow.is_main_process else None

@@ -115,6 +115,7 @@ def main() -> int:
     args = parse()
     cli.set_up_logging(args.verbose)
     in_force = allocator.configure(args.expandable_segments)
+    allocator.keep_host_memory()
     if args.weights is not None:
         os.environ["HF_HUB_OFFLINE"] = "1"
     # Only now: torch reads the allocator's configuration when it starts, and --help need not wait for it.

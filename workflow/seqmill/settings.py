@@ -3,6 +3,7 @@
 import copy
 import difflib
 import json
+import os
 import shlex
 import subprocess
 from collections.abc import Iterator
@@ -78,6 +79,16 @@ def gpu_count(config: dict[str, Any]) -> int:
     except (OSError, subprocess.SubprocessError):
         return 0
     return sum(line.startswith("GPU ") for line in listed.splitlines())
+
+
+def planned_gpus(config: dict[str, Any], is_main_process: bool) -> int:
+    """What `gpu_count` gave in the process that plans the run.
+
+    Jobs read the workflow again, perhaps on a node with other GPUs: what the first process counted holds for all.
+    """
+    if is_main_process or "SEQMILL_GPUS" not in os.environ:
+        os.environ["SEQMILL_GPUS"] = str(gpu_count(config))
+    return int(os.environ["SEQMILL_GPUS"])
 
 
 def shard_count(config: dict[str, Any], gpus: int) -> int:
