@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from filelock import FileLock
 
-from seqmill import allocator, attention, gpu, memory, oom, pooling
+from seqmill import allocator, attention, gpu, memory, oom, pooling, progress
 from seqmill.attention import Packing
 from seqmill.batches import PackedBatches, Sequences
 from seqmill.errors import UserError
@@ -264,3 +264,12 @@ def test_a_failing_writer_stops_the_pipeline():
     with pytest.raises(OSError, match="No space left"):
         Pipeline(Broken(), CPU, {"mean": (0, "mean")}).run(batches, fail, finished.append)
     assert len(finished) < 40
+
+
+def test_progress_in_a_log_is_a_line_now_and_then(monkeypatch, caplog):
+    monkeypatch.setattr(progress, "LINE_EVERY_S", 0)
+    with caplog.at_level(logging.INFO), progress.Progress(1000) as shown:
+        shown.add(250)
+    assert "250 of 1,000 residues" in caplog.text
+    assert "residues/s" in caplog.text
+    assert caplog.text.rstrip().endswith("left")

@@ -150,12 +150,12 @@ class Job:
         self.clock.mark("load_s")
 
         self.pipeline = Pipeline(self.model, self.device, self.datasets, settings.streams, settings.pin_memory)
-        usable = None
-        if self.device.type == "cuda":
-            self.fit, usable = memory.measure(self.pipeline.probe, self.device), memory.usable_bytes(self.device)
+        cuda = self.device.type == "cuda"
+        if cuda:
+            self._measure_memory()
+        usable = memory.usable_bytes(self.device) if cuda else None
         self._choose("batch_size", *memory.choose_batch_size(settings.batch_size, self.fit, usable))
-        fill = self.device.type == "cuda"
-        self.batches = PackedBatches(self.sequences, self.model.vocabulary, self.chosen["batch_size"], fill)
+        self.batches = PackedBatches(self.sequences, self.model.vocabulary, self.chosen["batch_size"], fill=cuda)
         self.clock.mark("measure_s")
 
         self._choose("compile", *self._compile(kernel.is_flash))
@@ -164,7 +164,17 @@ class Job:
         share = f"auto because {gpu.cpu_count()} CPUs serve this process"
         self._choose("dataloader_workers", workers, share if settings.workers is None else "as requested")
         self.chosen |= {"pin_memory": settings.pin_memory, "streams": settings.streams}
+        if not cuda:
+            self.reasons |= dict.fromkeys(("pin_memory", "streams", "allocator"), "without effect on the CPU")
         self._announce()
+
+    def _measure_memory(self) -> None:
+        try:
+            self.fit = memory.measure(self.pipeline.probe, self.device)
+        except torch.OutOfMemoryError:
+            # A batch size that the user gave may still be smaller than what is measured.
+            if self.settings.batch_size is None:
+                raise
 
     def _compile(self, flash: bool) -> tuple[bool, str]:
         """Compile the layers if asked to, or if that pays; says whether it did, and why."""

@@ -98,7 +98,7 @@ class Work:
 def recommend_batch_size(work: Work, usage: Usage, fit: Fit | None) -> tuple[int | None, str]:
     """A batch size in tokens that fits, or None where none can, and how it was found."""
     if work.batch_size is None or work.longest_sequence is None:
-        return None, "memory ran out before the first batch: the batch size does not matter"
+        return None, "memory ran out before the first batch, so no batch size can help"
     if fit is None:
         return None, "no peaks were measured on this device"
     largest = fit.largest(usage.usable_bytes)
@@ -188,7 +188,7 @@ def describe(content: dict[str, Any]) -> str:
     doing = (
         f"a batch of {batch:,} sequences (longest {content['longest_sequence']:,} residues, budget {content['batch_size']:,} tokens)"
         if batch
-        else "loading the model"
+        else "preparing the first batch"
     )
     lines = [
         f"out of memory on {device['name']} in {doing}, after {content['batches_completed']:,} batches",

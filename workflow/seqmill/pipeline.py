@@ -176,9 +176,12 @@ class Pipeline:
         letters = np.full(tokens - 2, ord("A"), dtype=np.uint8)
         lengths, rows = np.array([tokens - 2]), np.zeros(1, dtype=np.int64)
         batch = pack(-1, letters, lengths, rows, tokens, self.model.vocabulary)
-        for flight in (self.submit(batch), self.submit(batch)):
-            self.collect(flight)
-        self.current = None
+        try:
+            for flight in (self.submit(batch), self.submit(batch)):
+                self.collect(flight)
+        finally:
+            # What ran out of memory here was no batch of the shard's.
+            self.current = None
 
     def _count(self, flight: Flight) -> None:
         timing = self.timing

@@ -15,7 +15,7 @@ class Progress:
     """Counts residues; use as a context manager."""
 
     def __init__(self, residues: int):
-        self.bar = tqdm(total=residues, unit="residues", unit_scale=True, disable=not sys.stderr.isatty())
+        self.bar = tqdm(total=residues, unit=" residues", unit_scale=True, disable=not sys.stderr.isatty())
         self.total = residues
         self.done = 0
         self.begun = self.told = time.monotonic()
