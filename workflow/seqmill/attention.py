@@ -65,8 +65,9 @@ class Packing:
             if lengths.min() < longest:
                 within = np.arange(longest)
                 slots = starts[first:last, None] + np.minimum(within, lengths[:, None] - 1)
-                slots = torch.from_numpy(slots).to(device)
-                mask = torch.from_numpy((within < lengths[:, None])[:, None, None, :]).to(device)
+                slots = torch.from_numpy(slots).to(device, non_blocking=True)
+                own = (within < lengths[:, None])[:, None, None, :]
+                mask = torch.from_numpy(own).to(device, non_blocking=True)
             span = slice(int(starts[first]), int(starts[last]))
             groups.append(Group(span, (last - first, longest), slots, mask))
         return groups

@@ -137,9 +137,10 @@ class ESM2(nn.Module):
         self.embedding = nn.Embedding(config.vocab_size, self.width)
         self.layers = nn.ModuleList(Layer(config, kernel) for _ in range(self.layer_count))
         self.final_norm = nn.LayerNorm(self.width, config.layer_norm_eps)
-        # Not a buffer, so that neither `.to(bfloat16)` rounds it, which ruins long positions, nor meta loading empties it.
+        # In float32 always: rounded to half precision they ruin long positions. Weights come in their dtype, so the model
+        # is moved between devices only. Made on the CPU, because under the meta device they would have no values.
         exponents = torch.arange(0, head_dim, 2, dtype=torch.float32, device="cpu") / head_dim
-        self.inverse_frequencies = 1.0 / config.rope_theta**exponents
+        self.register_buffer("inverse_frequencies", 1.0 / config.rope_theta**exponents, persistent=False)
 
     @classmethod
     def from_transformers(cls, source: EsmModel, kernel: Kernel) -> "ESM2":
@@ -176,7 +177,7 @@ class ESM2(nn.Module):
             batch: on the model's device.
             layers: numbers from 0 (embeddings) to `layer_count`; nothing is computed beyond the highest.
         """
-        angles = batch.positions[:, None, None, None].float() * self.inverse_frequencies.to(batch.positions.device)
+        angles = batch.positions[:, None, None, None].float() * self.inverse_frequencies
         cos, sin = angles.cos(), angles.sin()
         packing = Packing(batch.cu_seqlens, _round_up(batch.longest), batch.lengths + 2)
         x = self.embedding(batch.tokens.int())
