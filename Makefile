@@ -33,7 +33,7 @@ clean:  ## Remove results, logs and the environment
 	$(PYTHON) -m venv .venv
 
 # A stamp per set of requirements: installed again when the pins change.
-.venv/demo: .venv/pyvenv.cfg envs/requirements.txt
+.venv/demo: .venv/pyvenv.cfg envs/requirements.txt envs/constraints.txt
 	$(PIP) -r envs/requirements.txt
 	@touch $@
 
