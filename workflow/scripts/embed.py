@@ -57,7 +57,7 @@ def parse() -> argparse.Namespace:
         default=None,
         metavar="TOKENS",
         help="tokens in a batch: residues plus two a sequence; a longer sequence makes a batch by itself. auto: what "
-        "the GPU's free memory allows, up to where more brings no speed [auto]",
+        "the GPU's free memory allows, up to 32768 [auto]",
     )
     add(
         "--dataloader-workers",
