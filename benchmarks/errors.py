@@ -18,9 +18,10 @@ from transformers import EsmModel
 from seqmill import attention, model, weights
 from seqmill.batches import PackedBatches, Sequences
 from seqmill.errors import UserError
-from seqmill.esm2 import ESM2
+from seqmill.esm2 import TOKENS
 from seqmill.fasta import Protein, read_proteins
-from seqmill.pipeline import Pipeline
+from seqmill.pipeline import Pipeline, Rows
+from seqmill.store import is_per_residue
 
 
 def reference_model(folder: str, device: torch.device) -> EsmModel:
@@ -33,37 +34,45 @@ def reference_model(folder: str, device: torch.device) -> EsmModel:
 
 
 @torch.inference_mode()
-def reference_states(folder: str, sequences: Sequences, vocabulary, device: torch.device) -> list[torch.Tensor]:
-    """Residue states (L, D) per row, float32 on the host."""
-    reference = reference_model(folder, device)
-    states: dict[int, torch.Tensor] = {}
-    for batch in PackedBatches(sequences, vocabulary, 1, False):
-        tokens = batch.tokens.long()[None].to(device)
-        hidden = reference(tokens, attention_mask=torch.ones_like(tokens)).last_hidden_state
-        states[int(batch.rows[0])] = hidden[0, 1:-1].cpu()
-    return [states[row] for row in range(len(sequences))]
+def reference_states(reference: EsmModel, sequence: bytes, layer: int = -1) -> torch.Tensor:
+    """transformers' residue states of one sequence by itself, (L, D) float32 on the host."""
+    tokens = torch.tensor([[TOKENS.index(token) for token in ("<cls>", *sequence.decode(), "<eos>")]])
+    tokens = tokens.to(reference.device)
+    output = reference(tokens, attention_mask=torch.ones_like(tokens), output_hidden_states=True)
+    return output.hidden_states[layer][0, 1:-1].cpu()
 
 
-def ours(
-    folder: str, sequences: Sequences, dtype, kernel: str, compiled: bool, device, budget: int
-) -> tuple[list, str]:
-    """Residue states per row from the pipeline, as float32, and the kernel that ran."""
-    found = weights.resolve(folder)
-    config = model.read_config(found)
-    network, used = model.load(found, config, dtype, device, kernel)
-    if compiled:
-        network.compile_layers()
-    last = network.layer_count
-    pipeline = Pipeline(network, device, {"residues": (last, "residues")})
-    batches = PackedBatches(sequences, network.vocabulary, budget, fill=device.type == "cuda")
+def packed_states(pipeline: Pipeline, batches: PackedBatches) -> list[torch.Tensor]:
+    """What a pipeline with one dataset gives per row of the file, as float32: (L, D) for residues, else (1, D)."""
+    (name,) = pipeline.datasets
     states: dict[int, torch.Tensor] = {}
 
-    def keep(rows) -> None:
-        parts = torch.from_numpy(rows.values["residues"]).float().split(rows.batch.lengths.tolist())
+    def keep(rows: Rows) -> None:
+        values = torch.from_numpy(rows.values[name]).float()
+        parts = values.split(rows.batch.lengths.tolist() if is_per_residue(name) else 1)
         states.update(zip(rows.batch.rows.tolist(), parts, strict=True))
 
     pipeline.run(batches, keep, lambda _: None)
-    return [states[row] for row in range(len(sequences))], used.version
+    return [states[row] for row in range(len(batches.sequences))]
+
+
+def ours(
+    folder: str,
+    sequences: Sequences,
+    dtype: torch.dtype,
+    kernel: str,
+    compiled: bool,
+    device: torch.device,
+    budget: int,
+) -> tuple[list[torch.Tensor], str]:
+    """Residue states per row of the last layer, and the kernel that ran."""
+    found = weights.resolve(folder)
+    network, used = model.load(found, model.read_config(found), dtype, device, kernel)
+    network.compile_layers(compiled)
+    pipeline = Pipeline(network, device, {"residues": (network.layer_count, "residues")})
+    return packed_states(
+        pipeline, PackedBatches(sequences, network.vocabulary, budget, device.type == "cuda")
+    ), used.version
 
 
 def errors(found: list[torch.Tensor], expected: list[torch.Tensor]) -> dict[str, float]:
@@ -111,8 +120,10 @@ def main() -> None:
     parser.add_argument("--output", type=Path)
     args = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    sequences = Sequences(select(args.fasta, args.proteins, args.longest))
-    expected = reference_states(args.model, sequences, ESM2.vocabulary, device)
+    proteins = select(args.fasta, args.proteins, args.longest)
+    sequences = Sequences(proteins)
+    reference = reference_model(args.model, device)
+    expected = [reference_states(reference, protein.sequence) for protein in proteins]
     rows: list[dict[str, Any]] = []
     for dtype, kernel, compiled in combinations(device):
         row: dict[str, Any] = {"dtype": dtype, "attention": kernel, "compiled": compiled}

@@ -7,7 +7,7 @@ token dropout. The reference has its rotary frequencies in float32 (the demonstr
 import numpy as np
 import pytest
 import torch
-from errors import errors, reference_model
+from errors import errors, packed_states, reference_model, reference_states
 from random_model import write
 
 from seqmill import attention, batches, esm2, model, pooling, weights
@@ -32,28 +32,13 @@ def load(folder) -> esm2.ESM2:
 
 def embed(network, records: list[Protein], name: str = "residues", layer: int = -1, budget: int = 700):
     """Residue states (or another pooling) per record, float32."""
-    layer %= network.layer_count + 1
-    pipeline = Pipeline(network, CPU, {name: (layer, name)})
-    found = {}
-
-    def keep(rows):
-        values = torch.from_numpy(rows.values[name])
-        parts = values.split(rows.batch.lengths.tolist()) if name == "residues" else values.unsqueeze(1)
-        found.update(zip(rows.batch.rows.tolist(), parts, strict=True))
-
-    pipeline.run(PackedBatches(Sequences(records), network.vocabulary, budget, fill=False), keep, lambda _: None)
-    return [found[row] for row in range(len(records))]
+    pipeline = Pipeline(network, CPU, {name: (layer % (network.layer_count + 1), name)})
+    return packed_states(pipeline, PackedBatches(Sequences(records), network.vocabulary, budget, fill=False))
 
 
-@torch.inference_mode()
 def expected(reference, records: list[Protein], layer: int = -1) -> list[torch.Tensor]:
-    """transformers' residue states, one sequence at a time, with transformers' own vocabulary order."""
-    states = []
-    for record in records:
-        tokens = torch.tensor([[0, *(esm2.TOKENS.index(chr(letter)) for letter in record.sequence), 2]])
-        output = reference(tokens, attention_mask=torch.ones_like(tokens), output_hidden_states=True)
-        states.append(output.hidden_states[layer][0, 1:-1])
-    return states
+    """transformers' residue states, one sequence at a time."""
+    return [reference_states(reference, record.sequence, layer) for record in records]
 
 
 def assert_equal(found: list[torch.Tensor], wanted: list[torch.Tensor]) -> None:

@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from errors import packed_states
 
 from seqmill import attention, memory, model, weights
 from seqmill.batches import PackedBatches, Sequences
@@ -39,14 +40,9 @@ def residues(sequences: Sequences, device: str, dtype: torch.dtype, kernel: str,
     network, _ = model.load(found, model.read_config(found), dtype, torch.device(device), kernel)
     network.compile_layers(compiled)
     pipeline = Pipeline(network, torch.device(device), {"residues": (network.layer_count, "residues")}, **how)
-    states = {}
-
-    def keep(rows):
-        parts = np.split(rows.values["residues"].astype(np.float32), np.cumsum(rows.batch.lengths)[:-1])
-        states.update(zip(rows.batch.rows.tolist(), parts, strict=True))
-
-    pipeline.run(PackedBatches(sequences, network.vocabulary, 8192, device != "cpu"), keep, lambda _: None)
-    return np.concatenate([states[row] for row in range(len(sequences))])
+    return torch.cat(
+        packed_states(pipeline, PackedBatches(sequences, network.vocabulary, 8192, device != "cpu"))
+    ).numpy()
 
 
 @pytest.fixture(scope="module")

@@ -19,10 +19,10 @@ rule embed:
     threads: settings.threads_per_shard(CORES, len(SHARDS), GPUS)
     resources:
         gpu=1,
-        # ... and does not when this does: speed and memory only.
+        # Speed and memory only: Snakemake runs nothing again that is finished when this changes, ...
         performance=settings.performance_flags(config),
     params:
-        # What can change the result. Snakemake runs finished shards again when this changes, ...
+        # ... and every shard when this does: it can change the result.
         result=settings.result_flags(config),
     shell:
         """

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from seqmill.errors import UserError
+from seqmill.errors import UserError, first_line
 
 log = logging.getLogger(__name__)
 
@@ -121,7 +121,7 @@ def choose(requested: str, device: torch.device, dtype: torch.dtype, heads: int,
             kernel = _flash(name, device, dtype)
             _try_out(kernel.attend, device, dtype, heads, head_dim)
         except Exception as error:  # a broken extension can fail in any way, and each means: not available
-            reasons.append(f"{name}: {_first_line(error)}")
+            reasons.append(f"{name}: {first_line(error)[:200]}")
             continue
         log.info("FlashAttention-2: enabled (%s)", kernel.version)
         return kernel
@@ -224,8 +224,3 @@ def _try_out(attend: Attend, device: torch.device, dtype: torch.dtype, heads: in
     error = (attend(query, key, value, packing).float() - expected).norm() / expected.norm()
     if not error < 0.02:
         raise NotAvailable(f"it computes wrong results on this GPU, relative error {error:.2g}")
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return (lines[0] if lines else type(error).__name__)[:200]

@@ -16,7 +16,7 @@ import torch
 
 from seqmill import __version__, gpu, memory, model, oom
 from seqmill.batches import PackedBatches, Sequences, loader
-from seqmill.errors import EXIT_OUT_OF_MEMORY, UserError
+from seqmill.errors import EXIT_OUT_OF_MEMORY, UserError, first_line
 from seqmill.fasta import read_proteins
 from seqmill.files import write_json
 from seqmill.pipeline import NotFinite, Pipeline, Rows
@@ -199,7 +199,7 @@ class Job:
             if oom.is_oom(error):
                 raise
             self.model.compile_layers(False)
-            log.warning("compilation failed (%s): going on without", str(error).strip().splitlines()[0][:200])
+            log.warning("compilation failed (%s): going on without", first_line(error)[:200])
             return False, "compilation failed"
         return True, "as requested" if wanted == "on" else f"auto because there are about {eager_s:.0f} s of work"
 

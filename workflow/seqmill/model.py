@@ -11,7 +11,7 @@ from transformers import AutoConfig, EsmConfig, EsmModel, PreTrainedConfig
 
 from seqmill import attention, esm2
 from seqmill.batches import Batch, Vocabulary
-from seqmill.errors import UserError
+from seqmill.errors import UserError, first_line
 from seqmill.oom import is_oom
 from seqmill.weights import Weights
 
@@ -59,7 +59,7 @@ def read_config(weights: Weights) -> PreTrainedConfig:
     try:
         config = AutoConfig.from_pretrained(weights.folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"model {weights.name}: its config.json cannot be used ({_first_line(error)})") from None
+        raise UserError(f"model {weights.name}: its config.json cannot be used ({first_line(error)})") from None
     if not isinstance(config, EsmConfig):
         raise UserError(f"model {weights.name}: is of type {config.model_type}; seqmill supports ESM-2 checkpoints")
     esm2.check_config(config, weights.name)
@@ -99,7 +99,7 @@ def _load_checkpoint(weights: Weights, dtype: torch.dtype) -> EsmModel:
         if is_oom(error):
             raise
         raise UserError(
-            f"model {weights.name}: the weights cannot be loaded ({_first_line(error)}); get them again"
+            f"model {weights.name}: the weights cannot be loaded ({first_line(error)}); get them again"
         ) from None
     # The contact head takes no part in embeddings, and some checkpoints come without it.
     missing = sorted(key for key in report["missing_keys"] if not key.startswith("contact_head."))
@@ -117,11 +117,6 @@ def _load_checkpoint(weights: Weights, dtype: torch.dtype) -> EsmModel:
             f"model {weights.name}: the checkpoint lacks {len(missing)} tensors, {missing[0]} first; get it again"
         )
     return source
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
 
 
 def choose_dtype(requested: str, device: torch.device) -> tuple[torch.dtype, str]:

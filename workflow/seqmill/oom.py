@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from seqmill import memory
+from seqmill.errors import first_line
 from seqmill.files import write_json
 from seqmill.memory import GIB, Fit
 
@@ -169,7 +170,7 @@ def report(
         "recommended_batch_size": recommended,
         "recommendation_basis": basis,
         "recommendations": advise(work, usage, recommended, "expandable_segments:True" in allocator),
-        "message": str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__,
+        "message": first_line(error),
         "versions": versions,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
