@@ -18,8 +18,9 @@ from transformers import EsmModel
 from seqmill import attention, model, weights
 from seqmill.batches import PackedBatches, Sequences
 from seqmill.errors import UserError
-from seqmill.esm2 import TOKENS
+from seqmill.esm2 import ESM2, TOKENS
 from seqmill.fasta import Protein, read_proteins
+from seqmill.operators import Operators
 from seqmill.pipeline import Pipeline, Rows
 from seqmill.store import is_per_residue
 
@@ -68,11 +69,20 @@ def ours(
     """Residue states per row of the last layer, and the kernel that ran."""
     found = weights.resolve(folder)
     network, used = model.load(found, model.read_config(found), dtype, device, kernel)
-    network.compile_layers(compiled)
+    if compiled:
+        network.operators = fused(network, dtype, device)
     pipeline = Pipeline(network, device, {"residues": (network.layer_count, "residues")})
     return packed_states(
         pipeline, PackedBatches(sequences, network.vocabulary, budget, device.type == "cuda")
     ), used.version
+
+
+def fused(network: ESM2, dtype: torch.dtype, device: torch.device) -> Operators:
+    """The Triton kernels for this model; they need a GPU."""
+    from seqmill import kernels
+
+    heads = network.layers[0].heads
+    return kernels.fused(device, dtype, heads, network.width // heads)
 
 
 def errors(found: list[torch.Tensor], expected: list[torch.Tensor]) -> dict[str, float]:
@@ -98,10 +108,8 @@ def combinations(device: torch.device) -> Iterator[tuple[str, str, bool]]:
     """(dtype, kernel, compiled) worth trying on this device."""
     yield "float32", "sdpa", False
     if device.type == "cuda":
-        for dtype, kernel in itertools.product(("bfloat16", "float16"), attention.CHOICES[1:]):
-            yield dtype, kernel, False
-            if kernel != "sdpa":
-                yield dtype, kernel, True
+        yield "float32", "sdpa", True
+        yield from itertools.product(("bfloat16", "float16"), attention.CHOICES[1:], (False, True))
 
 
 def select(path: Path, count: int, longest: int) -> list[Protein]:

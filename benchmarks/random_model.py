@@ -42,10 +42,12 @@ def config(size: str) -> EsmConfig:
     )
 
 
-def write(size: str, folder: Path, seed: int = 0, dtype: torch.dtype = torch.float32) -> None:
-    """Draw the weights and save them as a checkpoint of transformers."""
+def write(size: str, folder: Path, seed: int = 0, dtype: torch.dtype = torch.float32, device: str = "cpu") -> None:
+    """Draw the weights on a device and save them as a checkpoint of transformers."""
     torch.manual_seed(seed)
-    EsmForMaskedLM(config(size)).to(dtype).save_pretrained(folder)
+    with torch.device(device):
+        model = EsmForMaskedLM._from_config(config(size), dtype=dtype)
+    model.save_pretrained(folder)
 
 
 if __name__ == "__main__":
@@ -53,5 +55,7 @@ if __name__ == "__main__":
     parser.add_argument("size", choices=SIZES)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32", help="of the file")
+    parser.add_argument("--device", default="cpu", help="where to draw them; a GPU is faster")
     args = parser.parse_args()
-    write(args.size, args.folder, args.seed)
+    write(args.size, args.folder, args.seed, getattr(torch, args.dtype), args.device)

@@ -303,6 +303,13 @@ def edit_config(folder, **changes):
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
+def drop_from_config(folder, key):
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    del config[key]
+    path.write_text(json.dumps(config))
+
+
 def truncate(path, size):
     with path.open("rb+") as file:
         file.truncate(size)
@@ -358,6 +365,10 @@ BAD_MODELS = {
         lambda folder: (folder / "config.json").write_text('{"hidden_size": 192}'),
         "config.json",
     ),
+    "no sizes": (lambda folder: drop_from_config(folder, "intermediate_size"), "lacks sizes"),
+    "heads that do not fit": (lambda folder: edit_config(folder, num_attention_heads=7), "lacks sizes"),
+    "text for a size": (lambda folder: edit_config(folder, hidden_size="large"), "lacks sizes"),
+    "no heads": (lambda folder: edit_config(folder, num_attention_heads=0), "lacks sizes"),
     "config.json damaged": (lambda folder: truncate(folder / "config.json", 50), "config.json"),
     "config.json holds a list": (lambda folder: (folder / "config.json").write_text("[]"), "config.json"),
     "truncated weights": (lambda folder: truncate(folder / "model.safetensors", 100_000), "weights"),

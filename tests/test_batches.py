@@ -25,9 +25,9 @@ def test_pack_lays_sequences_end_to_end_and_fills_up():
     letters = np.frombuffer(b"MKVLA", dtype=np.uint8)
     batch = pack(7, letters, np.array([3, 2]), np.array([4, 9]), 12, VOCABULARY)
     assert decode(batch) == ["<cls>", "M", "K", "V", "<eos>", "<cls>", "L", "A", "<eos>", "<pad>", "<pad>", "<pad>"]
-    assert batch.positions.tolist() == [0, 1, 2, 3, 4, 0, 1, 2, 3, 0, 0, 0]
+    assert batch.positions().tolist() == [0, 1, 2, 3, 4, 0, 1, 2, 3, 0, 1, 2]
     assert batch.cu_seqlens.tolist() == [0, 5, 9]
-    assert batch.residues.tolist() == [1, 2, 3, 6, 7]
+    assert batch.residues().tolist() == [1, 2, 3, 6, 7]
     assert (batch.number, batch.rows.tolist(), batch.longest) == (7, [4, 9], 5)
 
 

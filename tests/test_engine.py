@@ -20,6 +20,7 @@ from seqmill.errors import UserError
 from seqmill.esm2 import vocabulary
 from seqmill.fasta import Protein
 from seqmill.memory import Fit
+from seqmill.operators import PLAIN
 from seqmill.pipeline import NotFinite, Pipeline
 from seqmill.store import EmbeddingWriter, read_rows
 
@@ -109,12 +110,43 @@ def test_batch_size_is_the_plateau_or_what_fits():
     assert memory.choose_batch_size(None, None, None)[0] == memory.CPU_TOKENS
 
 
+def test_batch_size_is_the_smallest_on_the_plateau_of_speed():
+    fit = Fit(1 * GIB, 50 * 1024, "measured")
+    rates = {8_192: 90.0, 16_384: 99.0, 32_768: 100.0, 65_536: 98.0}
+    size, reason = memory.choose_batch_size(None, fit, 80 * GIB, rates.__getitem__)
+    assert size == 16_384
+    assert reason.startswith("auto because as fast as any: 90% at 8,192, 99% at 16,384, 100% at 32,768, 98% at 65,536;")
+    # What does not fit is not tried.
+    tried = []
+    size, _ = memory.choose_batch_size(None, fit, 2 * GIB, lambda tokens: tried.append(tokens) or rates[tokens])
+    assert size == 16_384
+    assert set(tried) == {8_192, 16_384}
+
+
+def test_a_size_that_does_not_fit_after_all_is_not_taken():
+    fit = Fit(1 * GIB, 50 * 1024, "measured")
+    assert memory.choose_batch_size(None, fit, 80 * GIB, lambda tokens: 1.0 if tokens < 20_000 else 0.0)[0] == 8_192
+    assert memory.choose_batch_size(None, fit, 80 * GIB, lambda _: 0.0)[0] == memory.PLATEAU_TOKENS
+
+
+def test_one_slow_measurement_does_not_decide():
+    """A GPU that is still cool, or shared, must not make a small batch look best."""
+    fit, calls = Fit(1 * GIB, 50 * 1024, "measured"), []
+
+    def rate(tokens: int) -> float:
+        calls.append(tokens)
+        return 1.0 if len(calls) <= len(memory.TRIED) else float(tokens)
+
+    assert memory.choose_batch_size(None, fit, 80 * GIB, rate)[0] == max(memory.TRIED)
+
+
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.50 GiB. GPU 0"), True),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate(handle)"), True),
         (RuntimeError("CUDA error: out of memory"), True),
+        (RuntimeError("Triton Error [CUDA]: out of memory"), True),
         (
             RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 800 bytes."),
             True,
@@ -238,6 +270,8 @@ def test_devices_that_are_not_there_are_refused():
 
 class Broken(torch.nn.Module):
     """A model that yields NaN for one token."""
+
+    operators = PLAIN
 
     def __call__(self, batch, layers):
         states = batch.tokens.float()[:, None].expand(-1, 4).clone()

@@ -4,11 +4,15 @@ Compared by relative L2, largest error and norm ratio per residue: cosines hide 
 token dropout. The reference has its rotary frequencies in float32 (the demonstration checkpoint stores float16 ones).
 """
 
+import shutil
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from errors import errors, packed_states, reference_model, reference_states
 from random_model import write
+from safetensors.torch import load_file, save_file
 
 from seqmill import attention, batches, esm2, model, pooling, weights
 from seqmill.batches import PackedBatches, Sequences
@@ -90,6 +94,26 @@ def test_agrees_when_weights_come_as_bin(tmp_path, demo_model, demo):
         assert torch.equal(a, b)
 
 
+def test_agrees_whatever_form_the_files_have(tmp_path, demo_model, demo):
+    """In several files, in PyTorch's format from before 1.6, and without the prefix that a model with a head has."""
+    tensors = load_file(demo_model / "model.safetensors")
+    bare = {name.removeprefix("esm."): tensor for name, tensor in tensors.items() if name.startswith("esm.")}
+    names = sorted(bare)
+    records = proteins([30, 31])
+    for suffix, save in (
+        ("safetensors", save_file),
+        ("bin", partial(torch.save, _use_new_zipfile_serialization=False)),
+    ):
+        folder = tmp_path / suffix
+        folder.mkdir()
+        shutil.copy(demo_model / "config.json", folder)
+        stem = "model" if suffix == "safetensors" else "pytorch_model"
+        for number, part in enumerate((names[::2], names[1::2])):
+            save({name: bare[name] for name in part}, folder / f"{stem}-{number + 1:05}-of-00002.{suffix}")
+        for a, b in zip(embed(load(folder), records), embed(demo, records), strict=True):
+            assert torch.equal(a, b)
+
+
 def test_packed_equals_one_by_one(demo, mixed):
     packed = embed(demo, mixed, budget=4000)
     alone = [embed(demo, [record])[0] for record in mixed]
@@ -131,14 +155,19 @@ def test_bos_is_the_begin_token(demo, reference, mixed):
 
 
 def positions_restart_late(monkeypatch):
-    def pack_wrongly(*args):
-        batch = pack(*args)
-        # Never restarting at all would hardly show: rotary attention is relative, and 5,000 tokens on it costs 3e-6
-        # in rounding. test_batches.py holds the positions themselves to restarting.
-        return batch._replace(positions=batch.positions.roll(3))
+    # Never restarting at all would hardly show: rotary attention is relative, and 5,000 tokens on it costs 3e-6
+    # in rounding. test_batches.py holds the positions themselves to restarting.
+    positions = batches.Batch.positions
+    monkeypatch.setattr(batches.Batch, "positions", lambda batch: positions(batch).roll(3))
 
-    pack = batches.pack
-    monkeypatch.setattr(batches, "pack", pack_wrongly)
+
+def no_output_bias(monkeypatch):
+    def forward(self, batch, layers):
+        self.shifts.zero_()
+        return original(self, batch, layers)
+
+    original = esm2.ESM2.forward
+    monkeypatch.setattr(esm2.ESM2, "forward", forward)
 
 
 def no_token_dropout_scale(monkeypatch):
@@ -157,7 +186,7 @@ def cumulative_lengths_off_by_one(monkeypatch):
 
 
 def pooling_with_special_tokens(monkeypatch):
-    def mean(states, batch):
+    def mean(states, batch, compute):
         parts = states.split((batch.lengths + 2).tolist())
         return torch.stack([part.mean(0) for part in parts])
 
@@ -166,7 +195,13 @@ def pooling_with_special_tokens(monkeypatch):
 
 @pytest.mark.parametrize(
     "fault",
-    [positions_restart_late, no_token_dropout_scale, cumulative_lengths_off_by_one, pooling_with_special_tokens],
+    [
+        positions_restart_late,
+        no_output_bias,
+        no_token_dropout_scale,
+        cumulative_lengths_off_by_one,
+        pooling_with_special_tokens,
+    ],
 )
 def test_faults_would_be_noticed(monkeypatch, demo_model, reference, fault):
     fault(monkeypatch)
@@ -183,6 +218,11 @@ def test_vocabulary_is_that_of_the_checkpoint(demo_model):
 def test_requested_kernel_that_cannot_run_is_an_error():
     with pytest.raises(model.UserError, match="attention 'torch' does not work here"):
         attention.choose("torch", CPU, torch.float32, 6, 32)
+
+
+def test_seqmills_own_kernel_needs_a_gpu_too():
+    with pytest.raises(model.UserError, match="attention 'triton' does not work here"):
+        attention.choose("triton", CPU, torch.bfloat16, 6, 32)
 
 
 @pytest.mark.network

@@ -1,4 +1,4 @@
-"""What only a CUDA GPU can show: the kernels, the compiled layers, the streams and real out-of-memory errors."""
+"""What only a CUDA GPU can show: the kernels, the streams and real out-of-memory errors."""
 
 import json
 import logging
@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from errors import packed_states
+from errors import fused, packed_states
 
 from seqmill import attention, memory, model, weights
 from seqmill.batches import PackedBatches, Sequences
@@ -38,7 +38,8 @@ def residues(sequences: Sequences, device: str, dtype: torch.dtype, kernel: str,
     """Residue states, (total, D) float32 in the file's order."""
     found = weights.resolve(str(DEMO))
     network, _ = model.load(found, model.read_config(found), dtype, torch.device(device), kernel)
-    network.compile_layers(compiled)
+    if compiled:
+        network.operators = fused(network, dtype, torch.device(device))
     pipeline = Pipeline(network, torch.device(device), {"residues": (network.layer_count, "residues")}, **how)
     return torch.cat(
         packed_states(pipeline, PackedBatches(sequences, network.vocabulary, 8192, device != "cpu"))
@@ -59,7 +60,7 @@ def check(found: np.ndarray, expected: np.ndarray, overall: float, residue: floa
     assert abs(ratio - 1) < overall / 4
 
 
-@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+@pytest.mark.parametrize("compiled", [False, True], ids=["plain", "fused"])
 @pytest.mark.parametrize("kernel", FLASH)
 @pytest.mark.parametrize(
     ("dtype", "overall", "residue"),
@@ -70,8 +71,42 @@ def test_flash_kernels_agree_with_float32(sequences, expected, kernel, compiled,
     check(residues(sequences, "cuda", dtype, kernel, compiled), expected, overall, residue)
 
 
-def test_standard_attention_agrees_in_float32(sequences, expected):
-    check(residues(sequences, "cuda", torch.float32, "sdpa"), expected, 5e-6, 2e-5)
+@pytest.mark.parametrize("compiled", [False, True], ids=["plain", "fused"])
+def test_standard_attention_agrees_in_float32(sequences, expected, compiled):
+    check(residues(sequences, "cuda", torch.float32, "sdpa", compiled), expected, 5e-6, 2e-5)
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["plain", "fused"])
+def test_neighbours_and_place_change_no_bit(compiled):
+    """With one batch shape a protein's vector is the same to the bit wherever in the batch it lies."""
+    proteins = [p for p in read_proteins(ECOLI) if len(p.sequence) == 300]
+    assert len(proteins) > 5
+    forwards, backwards = (
+        residues(Sequences(some), "cuda", torch.bfloat16, "torch", compiled) for some in (proteins, proteins[::-1])
+    )
+    assert np.array_equal(forwards, backwards.reshape(len(proteins), 300, -1)[::-1].reshape(forwards.shape))
+
+
+def test_kernels_that_compute_wrong_results_are_not_taken(monkeypatch):
+    from seqmill import kernels
+
+    monkeypatch.setattr(kernels, "FUSED", kernels.FUSED._replace(gelu=torch.relu))
+    with pytest.raises(attention.NotAvailable, match="gelu computes wrong results"):
+        kernels.fused(torch.device("cuda"), torch.bfloat16, 6, 32)
+
+
+def test_the_job_goes_on_without_a_compiler(tmp_path):
+    status, said = embed(tmp_path, "--compile", "on", TRITON_CACHE_DIR=str(tmp_path / "none"), CC="/bin/false")
+    assert status == 0, said
+    assert "compilation failed" in said
+    assert json.loads((tmp_path / "meta.json").read_text())["settings"]["compile"] is False
+
+
+def test_the_job_takes_the_kernels(tmp_path):
+    status, said = embed(tmp_path, "--compile", "on")
+    assert status == 0, said
+    assert "compilation failed" not in said
+    assert json.loads((tmp_path / "meta.json").read_text())["settings"]["compile"] is True
 
 
 def test_streams_and_pinning_change_no_bit(sequences):
@@ -111,8 +146,8 @@ def test_expandable_segments_reach_the_allocator():
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
 
 
-def embed(folder: Path, *flags: str, limit_gib: float | None = None) -> tuple[int, str]:
-    environment = dict(os.environ)
+def embed(folder: Path, *flags: str, limit_gib: float | None = None, **variables: str) -> tuple[int, str]:
+    environment = os.environ | variables
     if limit_gib is not None:
         share = limit_gib * 2**30 / torch.cuda.get_device_properties(0).total_memory
         environment["PYTORCH_CUDA_ALLOC_CONF"] = f"per_process_memory_fraction:{share:.7f}"

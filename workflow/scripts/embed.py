@@ -57,7 +57,7 @@ def parse() -> argparse.Namespace:
         default=None,
         metavar="TOKENS",
         help="tokens in a batch: residues plus two a sequence; a longer sequence makes a batch by itself. auto: what "
-        "the GPU's free memory allows, up to 32768 [auto]",
+        "the GPU's free memory allows, up to 32768, or for large inputs the smallest that is as fast as any [auto]",
     )
     add(
         "--dataloader-workers",
@@ -91,16 +91,17 @@ def parse() -> argparse.Namespace:
     )
     add(
         "--attention",
-        choices=["auto", "flash-attn", "torch", "sdpa"],
+        choices=["auto", "flash-attn", "torch", "triton", "sdpa"],
         default="auto",
-        help="FlashAttention-2 from the flash-attn package, from PyTorch, or standard attention; auto takes the first "
-        "that works, any other runs or is an error [%(default)s]",
+        help="FlashAttention-2 from the flash-attn package, from PyTorch, or seqmill's own in Triton, or standard "
+        "attention; auto takes the first of flash-attn, torch and sdpa that works, and where kernels are compiled triton "
+        "if it is faster on this GPU; any other runs or is an error [%(default)s]",
     )
     add(
         "--compile",
         choices=["auto", "on", "off"],
         default="auto",
-        help="torch.compile of the layers; auto: where there is enough work to win the time back [%(default)s]",
+        help="fused kernels, compiled by Triton; auto: where there is enough work to win the time back [%(default)s]",
     )
     add(
         "--device",

@@ -1,4 +1,7 @@
-"""The attention ladder: FlashAttention-2 from flash-attn, from PyTorch, or PyTorch's standard attention."""
+"""The attention ladder: FlashAttention-2 from flash-attn, from PyTorch, or PyTorch's standard attention.
+
+Where kernels are compiled anyway, seqmill's own FlashAttention-2 is measured against the ladder's choice.
+"""
 
 import importlib
 import importlib.metadata
@@ -16,7 +19,9 @@ from seqmill.errors import UserError, first_line
 
 log = logging.getLogger(__name__)
 
-CHOICES = ("auto", "flash-attn", "torch", "sdpa")
+CHOICES = ("auto", "flash-attn", "torch", "triton", "sdpa")
+# What `faster` times its kernels with.
+TIMED_TOKENS, TIMED_REPEATS = 16_384, 5
 
 
 class Group(NamedTuple):
@@ -42,7 +47,7 @@ class Packing:
 
     Attributes:
         cu_seqlens: (S + 1,) int32 on the device.
-        max_seqlen: at least the longest sequence's tokens; rounded up, so that few values occur.
+        max_seqlen: the longest sequence's tokens.
         tokens: (S,) tokens of each sequence, on the host.
     """
 
@@ -114,9 +119,7 @@ def choose(requested: str, device: torch.device, dtype: torch.dtype, heads: int,
         log.info("standard attention: PyTorch SDPA, as requested")
         return _standard()
     reasons = []
-    for name in ("flash-attn", "torch"):
-        if requested not in ("auto", name):
-            continue
+    for name in ("flash-attn", "torch") if requested == "auto" else (requested,):
         try:
             kernel = _flash(name, device, dtype)
             _try_out(kernel.attend, device, dtype, heads, head_dim)
@@ -145,8 +148,9 @@ def _flash(name: str, device: torch.device, dtype: torch.dtype) -> Kernel:
     if torch.cuda.get_device_capability(device) < (8, 0):
         raise NotAvailable(f"it needs an Ampere or newer GPU, this is {torch.cuda.get_device_name(device)}")
     if name == "torch":
-        attend = _torch_varlen()
-        return Kernel(name, "PyTorch built-in", attend)
+        return Kernel(name, "PyTorch built-in", _torch_varlen())
+    if name == "triton":
+        return Kernel(name, "seqmill's Triton kernel", importlib.import_module("seqmill.kernels").attend)
     version = installed_flash_attn()
     if version is None:
         raise NotAvailable("flash-attn 2 is not installed")
@@ -213,14 +217,42 @@ def standard_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tens
     return output
 
 
+def faster(
+    one: Kernel, other: Kernel, device: torch.device, dtype: torch.dtype, heads: int, head_dim: int, length: int
+) -> Kernel:
+    """The faster of two kernels on this GPU, for sequences of so many tokens; logs how they compare."""
+    count = max(TIMED_TOKENS // length, 1)
+    cu_seqlens = torch.arange(count + 1, dtype=torch.int32, device=device) * length
+    packing = Packing(cu_seqlens, length, np.full(count, length))
+    qkv = torch.randn(count * length, 3, heads, head_dim, device=device, dtype=dtype)
+
+    def seconds(kernel: Kernel) -> float:
+        start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        kernel.attend(*qkv.unbind(1), packing)
+        start.record()
+        for _ in range(TIMED_REPEATS):
+            kernel.attend(*qkv.unbind(1), packing)
+        stop.record()
+        stop.synchronize()
+        return start.elapsed_time(stop) / 1e3
+
+    times = {kernel: seconds(kernel) for kernel in (one, other)}
+    best, slower = sorted(times, key=times.__getitem__)
+    log.info(
+        "FlashAttention-2: enabled (%s, %.2f times as fast here as %s)",
+        *(best.version, times[slower] / times[best], slower.version),
+    )
+    return best
+
+
 def _try_out(attend: Attend, device: torch.device, dtype: torch.dtype, heads: int, head_dim: int) -> None:
-    """Run two short sequences and compare with standard attention: an import that works proves nothing."""
-    lengths = [37, 5]
-    generator = torch.Generator(device).manual_seed(0)
-    shape = (3, sum(lengths), heads, head_dim)
-    query, key, value = torch.randn(shape, generator=generator, device=device).to(dtype)
-    packing = Packing(torch.tensor([0, 37, 42], dtype=torch.int32, device=device), max(lengths), np.array(lengths))
-    expected = standard_attention(query, key, value, packing).float()
-    error = (attend(query, key, value, packing).float() - expected).norm() / expected.norm()
+    """Run two short sequences and compare with standard attention on the CPU: an import that works proves nothing."""
+    lengths = np.array([37, 5])
+    cu_seqlens = torch.tensor([0, 37, 42], dtype=torch.int32)
+    generator = torch.Generator().manual_seed(0)
+    qkv = torch.randn((42, 3, heads, head_dim), generator=generator).to(dtype)
+    expected = standard_attention(*qkv.float().unbind(1), Packing(cu_seqlens, 37, lengths))
+    found = attend(*qkv.to(device).unbind(1), Packing(cu_seqlens.to(device), 37, lengths)).float().cpu()
+    error = (found - expected).norm() / expected.norm()
     if not error < 0.02:
         raise NotAvailable(f"it computes wrong results on this GPU, relative error {error:.2g}")

@@ -35,35 +35,46 @@ class Batch(NamedTuple):
     Attributes:
         number: which batch of the shard.
         tokens: (T,) uint8, each sequence between its begin and end token, then filler.
-        positions: (T,) int32, from 0 at each sequence's begin token; 0 in the filler.
         cu_seqlens: (S + 1,) int32, where sequences begin; the last entry is where the filler begins.
-        residues: (R,) int32, the slots that hold residues, in order: no begin, end or filler.
         lengths: (S,) residues per sequence, a NumPy array: it stays on the host.
         rows: (S,) which rows of the result these sequences are, a NumPy array: it stays on the host.
     """
 
     number: int
     tokens: torch.Tensor
-    positions: torch.Tensor
     cu_seqlens: torch.Tensor
-    residues: torch.Tensor
     lengths: np.ndarray
     rows: np.ndarray
 
     def to(self, device: torch.device) -> "Batch":
         """The batch with its tensors on `device`, copied without blocking where the memory is pinned."""
         return self._replace(
-            **{
-                name: value.to(device, non_blocking=True)
-                for name, value in self._asdict().items()
-                if isinstance(value, torch.Tensor)
-            }
+            tokens=self.tokens.to(device, non_blocking=True), cu_seqlens=self.cu_seqlens.to(device, non_blocking=True)
         )
+
+    # Computed where the batch lies: the host would take longer to send them than a GPU takes to make them.
+
+    def positions(self) -> torch.Tensor:
+        """(T,) int32, from 0 at each sequence's begin token; the filler counts on as one more sequence."""
+        slots = torch.arange(len(self.tokens), dtype=torch.int32, device=self.tokens.device)
+        return slots - self.cu_seqlens[_containing(self.cu_seqlens, slots)]
+
+    def residues(self) -> torch.Tensor:
+        """(R,) int32, the slots that hold residues, in order: no begin, end or filler."""
+        numbers = torch.arange(int(self.lengths.sum()), dtype=torch.int32, device=self.tokens.device)
+        sequences = torch.arange(len(self.cu_seqlens), dtype=torch.int32, device=self.tokens.device)
+        # Residue i of sequence s stands 1 + 2s slots further right than among the residues alone.
+        return numbers + 2 * _containing(self.cu_seqlens - 2 * sequences, numbers) + 1
 
     @property
     def longest(self) -> int:
         """Tokens of the longest sequence."""
         return int(self.lengths.max()) + 2
+
+
+def _containing(starts: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """Which of the stretches that begin at `starts` each place lies in, int32."""
+    return torch.searchsorted(starts, places, right=True, out_int32=True) - 1
 
 
 class Sequences:
@@ -129,20 +140,13 @@ def pack(
     """
     cu_seqlens = np.zeros(len(lengths) + 1, dtype=np.int32)
     np.cumsum(lengths + 2, out=cu_seqlens[1:])
-    used = cu_seqlens[-1]
-    # Residue i of sequence s stands 1 + 2s slots further right than among the letters alone.
-    residues = np.arange(len(letters), dtype=np.int32)
-    residues += np.repeat(np.arange(len(lengths), dtype=np.int32) * 2 + 1, lengths)
     tokens = np.full(shape, vocabulary.padding, dtype=np.uint8)
-    tokens[residues] = vocabulary.tokens[letters]
+    own = np.ones(cu_seqlens[-1], dtype=bool)
+    own[cu_seqlens[:-1]] = own[cu_seqlens[1:] - 1] = False
+    tokens[: len(own)][own] = vocabulary.tokens[letters]
     tokens[cu_seqlens[:-1]] = vocabulary.begin
     tokens[cu_seqlens[1:] - 1] = vocabulary.end
-    positions = np.zeros(shape, dtype=np.int32)
-    positions[:used] = np.arange(used, dtype=np.int32) - np.repeat(cu_seqlens[:-1], lengths + 2)
-    as_tensor = torch.from_numpy
-    return Batch(
-        number, as_tensor(tokens), as_tensor(positions), as_tensor(cu_seqlens), as_tensor(residues), lengths, rows
-    )
+    return Batch(number, torch.from_numpy(tokens), torch.from_numpy(cu_seqlens), lengths, rows)
 
 
 class PackedBatches(Dataset):

@@ -3,17 +3,23 @@
 Matches transformers' `EsmModel` and fair-esm's `ESM2` for every sequence by itself, with the rotary tables in float32.
 """
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
-from transformers import EsmConfig, EsmModel
 
+from seqmill import operators
 from seqmill.attention import Kernel, Packing
 from seqmill.batches import Batch, Vocabulary
+from seqmill.checkpoint import Checkpoint
 from seqmill.errors import UserError
+from seqmill.operators import Operators
 
 # The order of fair-esm's `Alphabet` and of every ESM-2 checkpoint's vocab.txt.
 TOKENS = [
@@ -66,56 +72,96 @@ def vocabulary() -> Vocabulary:
     return Vocabulary(tokens, TOKENS.index("<cls>"), TOKENS.index("<eos>"), TOKENS.index("<pad>"))
 
 
-def check_config(config: EsmConfig, name: str) -> None:
-    """Refuse relatives of ESM-2 that the packed forward does not compute.
+@dataclass(frozen=True)
+class Config:
+    """The part of a checkpoint's config.json that the encoder depends on, in transformers' names and defaults."""
 
-    Raises:
-        UserError: ESM-1b-like positions or embeddings, ESMFold, another vocabulary.
-    """
-    supported = (
-        config.position_embedding_type == "rotary"
-        and not config.emb_layer_norm_before
-        and not config.is_folding_model
-        and getattr(config, "hidden_act", "gelu") == "gelu"
-        and config.vocab_size == len(TOKENS)
-    )
-    if not supported:
-        raise UserError(f"model {name}: is of the ESM family, but no ESM-2; use an ESM-2 checkpoint")
+    num_hidden_layers: int
+    hidden_size: int
+    num_attention_heads: int
+    intermediate_size: int
+    layer_norm_eps: float
+    token_dropout: bool
+    rope_theta: float = 10_000.0
+
+    @classmethod
+    def read(cls, fields: Mapping[str, Any], name: str) -> "Config":
+        """Take over config.json; refuse relatives of ESM-2 that the packed forward does not compute.
+
+        Raises:
+            UserError: ESM-1b-like positions or embeddings, ESMFold, another vocabulary; fields missing or senseless.
+        """
+        supported = (
+            fields.get("position_embedding_type") == "rotary"
+            and not fields.get("emb_layer_norm_before")
+            and not fields.get("is_folding_model")
+            and fields.get("hidden_act", "gelu") == "gelu"
+            and fields.get("vocab_size") == len(TOKENS)
+        )
+        if not supported:
+            raise UserError(f"model {name}: is of the ESM family, but no ESM-2; use an ESM-2 checkpoint")
+        own = {field.name: fields[field.name] for field in dataclasses.fields(cls) if field.name in fields}
+        try:
+            config = cls(**own)
+            senseless = min(config.num_hidden_layers, config.intermediate_size, config.head_dim) < 1
+        except TypeError:
+            senseless = True
+        if senseless or config.head_dim % 2 or config.head_dim * config.num_attention_heads != config.hidden_size:
+            raise UserError(f"model {name}: its config.json lacks sizes of the model or has wrong ones; get it again")
+        return config
+
+    @property
+    def head_dim(self) -> int:
+        return self.hidden_size // max(self.num_attention_heads, 1)
 
 
 class Layer(nn.Module):
-    """One pre-norm transformer layer; (T, D) to (T, D)."""
+    """One pre-norm transformer layer, added to the residual stream in place; (T, D).
 
-    def __init__(self, config: EsmConfig, kernel: Kernel):
+    The stream carries no biases: those of `out` and `down` are the same for every token, so their sum over the layers
+    so far, the stream's shift, is added where the stream is read. That leaves the residual addition to the matrix
+    products, which add to the stream what they compute.
+    """
+
+    def __init__(self, config: Config):
         super().__init__()
         width = config.hidden_size
         self.heads = config.num_attention_heads
-        self.attend = kernel.attend
         self.attention_norm = nn.LayerNorm(width, config.layer_norm_eps)
         self.qkv = nn.Linear(width, 3 * width)
-        self.out = nn.Linear(width, width)
+        self.out = nn.Linear(width, width, bias=False)
         self.feed_forward_norm = nn.LayerNorm(width, config.layer_norm_eps)
         self.up = nn.Linear(width, config.intermediate_size)
-        self.down = nn.Linear(config.intermediate_size, width)
+        self.down = nn.Linear(config.intermediate_size, width, bias=False)
 
-    def forward(self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, packing: Packing) -> torch.Tensor:
-        qkv = self.qkv(self.attention_norm(x)).unflatten(-1, (3, self.heads, -1))
-        query, key = rotate(qkv[:, :2], cos, sin).unbind(1)
-        attended = self.attend(query, key, qkv[:, 2], packing)
-        x = x + self.out(attended.flatten(-2))
-        return x + self.down(F.gelu(self.up(self.feed_forward_norm(x))))
+    def forward(
+        self,
+        x: torch.Tensor,
+        room: torch.Tensor,
+        shifts: torch.Tensor,
+        cos: torch.Tensor,
+        sin: torch.Tensor,
+        attend: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor],
+        compute: Operators,
+    ) -> None:
+        """Add the layer to `x`.
+
+        Args:
+            room: flat, at least T times the widest activation: the wide activations share it, one after the other. With
+                them out of the allocator's hands all else has one size, and nothing fragments.
+            shifts: (2, D), the stream's before attention and before the feed-forward.
+        """
+        qkv = _linear(self.qkv, compute.layer_norm(x, shifts[0], self.attention_norm), room)
+        attended = attend(*compute.rotate(qkv.unflatten(-1, (3, self.heads, -1)), cos, sin).unbind(1))
+        x.addmm_(attended.flatten(-2), self.out.weight.t())
+        expanded = _linear(self.up, compute.layer_norm(x, shifts[1], self.feed_forward_norm), room)
+        x.addmm_(compute.gelu(expanded), self.down.weight.t())
 
 
-def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Rotary position embedding (Su et al. 2021) in float32, halves paired as in `EsmModel`.
-
-    Args:
-        x: (T, 2, heads, head_dim), queries and keys.
-        cos, sin: (T, 1, 1, head_dim / 2), float32.
-    """
-    first, second = x.float().chunk(2, dim=-1)
-    turned = torch.addcmul(first * cos, second, sin, value=-1), torch.addcmul(second * cos, first, sin)
-    return torch.cat(turned, dim=-1).to(x.dtype)
+def _linear(layer: nn.Linear, x: torch.Tensor, room: torch.Tensor) -> torch.Tensor:
+    """The layer's result, at the beginning of `room`."""
+    out = room[: len(x) * layer.out_features].view(len(x), layer.out_features)
+    return torch.addmm(layer.bias, x, layer.weight.t(), out=out)
 
 
 class ESM2(nn.Module):
@@ -124,51 +170,66 @@ class ESM2(nn.Module):
     Attributes:
         layer_count: transformer layers; hidden states are numbered 0 (embeddings) to this (after the final norm).
         width: hidden size D.
+        kernel, operators: what computes attention, and the steps between it and the matrix products; may be exchanged.
     """
 
     vocabulary = vocabulary()
 
-    def __init__(self, config: EsmConfig, kernel: Kernel):
+    def __init__(self, config: Config, kernel: Kernel):
         super().__init__()
         self.layer_count = config.num_hidden_layers
         self.width = config.hidden_size
+        self.kernel, self.operators = kernel, operators.PLAIN
         self.feed_forward_width = config.intermediate_size
-        head_dim = config.hidden_size // config.num_attention_heads
-        self.embedding = nn.Embedding(config.vocab_size, self.width)
-        self.layers = nn.ModuleList(Layer(config, kernel) for _ in range(self.layer_count))
+        # No nn.Embedding: its initial values, though never used, make PyTorch import its compiler, which takes seconds.
+        self.embedding = nn.Parameter(torch.empty(len(TOKENS), self.width))
+        self.layers = nn.ModuleList(Layer(config) for _ in range(self.layer_count))
         self.final_norm = nn.LayerNorm(self.width, config.layer_norm_eps)
+        self.register_buffer("shifts", torch.empty(2 * self.layer_count + 1, self.width))
         # In float32 always: rounded to half precision they ruin long positions. Weights come in their dtype, so the model
         # is moved between devices only. Made on the CPU, because under the meta device they would have no values.
-        exponents = torch.arange(0, head_dim, 2, dtype=torch.float32, device="cpu") / head_dim
+        exponents = torch.arange(0, config.head_dim, 2, dtype=torch.float32, device="cpu") / config.head_dim
         self.register_buffer("inverse_frequencies", 1.0 / config.rope_theta**exponents, persistent=False)
 
     @classmethod
-    def from_transformers(cls, source: EsmModel, kernel: Kernel) -> "ESM2":
-        """Take over the weights of transformers' model, in their dtype; the source is left empty to save memory."""
-        config = source.config
+    def from_checkpoint(cls, config: Config, checkpoint: Checkpoint, kernel: Kernel, dtype: torch.dtype) -> "ESM2":
+        """Take over the tensors of transformers' `EsmModel`, one at a time; the model lies on the checkpoint's device.
+
+        Raises:
+            UserError: a tensor is missing, has another shape, or belongs to a layer beyond the configuration's.
+        """
+
+        def take(key: str, *shape: int, dtype: torch.dtype = dtype) -> torch.Tensor:
+            return checkpoint.take(key, shape, dtype)
+
+        width, expanded = config.hidden_size, config.intermediate_size
+        scale = TOKEN_DROPOUT_SCALE if config.token_dropout else 1.0
+        embedding = take("embeddings.word_embeddings.weight", len(TOKENS), width, dtype=torch.float32)
+        state = {"embedding": (embedding * scale).to(dtype)}
+        shifts = [torch.zeros(width, device=checkpoint.device)]
+        for number in range(config.num_hidden_layers):
+            layer, own = f"encoder.layer.{number}", f"layers.{number}"
+            attention = f"{layer}.attention"
+            for kind, shape in (("weight", (width, width)), ("bias", (width,))):
+                parts = [take(f"{attention}.self.{part}.{kind}", *shape) for part in ("query", "key", "value")]
+                state[f"{own}.qkv.{kind}"] = torch.cat(parts)
+                state[f"{own}.attention_norm.{kind}"] = take(f"{attention}.LayerNorm.{kind}", width)
+                state[f"{own}.feed_forward_norm.{kind}"] = take(f"{layer}.LayerNorm.{kind}", width)
+            state[f"{own}.out.weight"] = take(f"{attention}.output.dense.weight", width, width)
+            state[f"{own}.up.weight"] = take(f"{layer}.intermediate.dense.weight", expanded, width)
+            state[f"{own}.up.bias"] = take(f"{layer}.intermediate.dense.bias", expanded)
+            state[f"{own}.down.weight"] = take(f"{layer}.output.dense.weight", width, expanded)
+            for module in (f"{attention}.output.dense", f"{layer}.output.dense"):
+                shifts.append(shifts[-1] + take(f"{module}.bias", width, dtype=torch.float32))
+        state["shifts"] = torch.stack(shifts)
+        for kind in ("weight", "bias"):
+            state[f"final_norm.{kind}"] = take(f"encoder.emb_layer_norm_after.{kind}", width)
+        if beyond := [key for key in checkpoint.left if ".layer." in key and "rotary" not in key]:
+            raise checkpoint.misfit(min(beyond))
         with torch.device("meta"):
             model = cls(config, kernel)
-        scale = TOKEN_DROPOUT_SCALE if config.token_dropout else 1.0
-        embedding = source.embeddings.word_embeddings.weight
-        state = {"embedding.weight": (embedding.float() * scale).to(embedding.dtype)}
-        for number, layer in enumerate(source.encoder.layer):
-            attention, prefix = layer.attention.self, f"layers.{number}"
-            modules = {
-                "attention_norm": layer.attention.LayerNorm,
-                "out": layer.attention.output.dense,
-                "feed_forward_norm": layer.LayerNorm,
-                "up": layer.intermediate.dense,
-                "down": layer.output.dense,
-            }
-            for kind in ("weight", "bias"):
-                parts = [getattr(part, kind).data for part in (attention.query, attention.key, attention.value)]
-                state[f"{prefix}.qkv.{kind}"] = torch.cat(parts)
-                state |= {f"{prefix}.{name}.{kind}": getattr(module, kind).data for name, module in modules.items()}
-            source.encoder.layer[number] = nn.Identity()
-        final = source.encoder.emb_layer_norm_after
-        state |= {"final_norm.weight": final.weight.data, "final_norm.bias": final.bias.data}
         model.load_state_dict(state, strict=True, assign=True)
-        return model.eval().requires_grad_(False)
+        return model.to(checkpoint.device).eval().requires_grad_(False)
 
     def forward(self, batch: Batch, layers: Sequence[int]) -> dict[int, torch.Tensor]:
         """Hidden states of the asked-for layers, each (T, D); filler slots hold no defined values.
@@ -177,25 +238,22 @@ class ESM2(nn.Module):
             batch: on the model's device.
             layers: numbers from 0 (embeddings) to `layer_count`; nothing is computed beyond the highest.
         """
-        angles = batch.positions[:, None, None, None].float() * self.inverse_frequencies
+        angles = batch.positions()[:, None].float() * self.inverse_frequencies
         cos, sin = angles.cos(), angles.sin()
-        packing = Packing(batch.cu_seqlens, _round_up(batch.longest), batch.lengths + 2)
-        x = self.embedding(batch.tokens.int())
-        states = {0: x}
-        for number, layer in enumerate(self.layers[: max(layers)], 1):
-            x = layer(x, cos, sin, packing)
-            if number in layers:
-                states[number] = x
-        if self.layer_count in layers:
-            states[self.layer_count] = self.final_norm(x)
-        return {number: states[number] for number in layers}
-
-    def compile_layers(self, on: bool = True) -> None:
-        """Compile each layer in place (one graph serves all), or go back to eager code."""
-        for layer in self.layers:
-            layer._compiled_call_impl = None
-            if on:
-                layer.compile()
+        packing = Packing(batch.cu_seqlens, batch.longest, batch.lengths + 2)
+        attend = partial(self.kernel.attend, packing=packing)
+        x = F.embedding(batch.tokens.int(), self.embedding)
+        room = x.new_empty(len(x) * max(3 * self.width, self.feed_forward_width))
+        states = {}
+        for number in range(max(layers) + 1):
+            if number > 0:
+                shifts = self.shifts[2 * number - 2 : 2 * number]
+                self.layers[number - 1](x, room, shifts, cos, sin, attend, self.operators)
+            if number == self.layer_count:
+                states[number] = self.operators.layer_norm(x, self.shifts[-1], self.final_norm)
+            elif number in layers:
+                states[number] = (x + self.shifts[2 * number]).to(x.dtype)
+        return states
 
     def flops(self, lengths: np.ndarray, layers: int | None = None) -> float:
         """Floating-point operations (a multiply-add is two) to embed sequences of these lengths in residues."""
@@ -204,8 +262,3 @@ class ESM2(nn.Module):
         attention = 4 * self.width * tokens
         depth = self.layer_count if layers is None else layers
         return float((tokens * (products + attention)).sum() * depth)
-
-
-def _round_up(longest: int) -> int:
-    """The next power of two from 128: few values, so compiled code sees few."""
-    return max(128, 1 << (longest - 1).bit_length())

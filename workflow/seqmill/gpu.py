@@ -41,13 +41,15 @@ def describe(device: torch.device) -> str:
 def matmul_flops(device: torch.device, dtype: torch.dtype) -> float | None:
     """Operations per second of a large matrix product on this GPU: the ceiling that utilisation is measured against.
 
-    None on the CPU. Takes a few milliseconds and 100 MiB, which are given back.
+    None on the CPU. Takes some milliseconds and 100 MiB, which are given back.
     """
     if device.type != "cuda":
         return None
-    size, repeats = 4096, 8
+    size, warm_up, repeats = 4096, 30, 30
     a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
-    torch.mm(a, b)
+    # An idle GPU takes a few milliseconds to raise its clock.
+    for _ in range(warm_up):
+        torch.mm(a, b)
     start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     start.record()
     for _ in range(repeats):

@@ -5,6 +5,7 @@ import hashlib
 import importlib.metadata
 import json
 import logging
+import math
 import platform
 import time
 from dataclasses import asdict, dataclass
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from seqmill import __version__, gpu, memory, model, oom
+from seqmill import __version__, attention, gpu, memory, model, oom
 from seqmill.batches import PackedBatches, Sequences, loader
 from seqmill.errors import EXIT_OUT_OF_MEMORY, UserError, first_line
 from seqmill.fasta import read_proteins
@@ -27,11 +28,16 @@ from seqmill.weights import Weights
 
 log = logging.getLogger(__name__)
 
-# ESM-2 650M on an H200 (benchmarks/results): what compiling costs in seconds, which share of the time it then saves,
-# and which share of the measured rate of matrix products eager code reaches.
-COMPILE_SECONDS = 12
-COMPILE_GAIN = 0.16
-EAGER_UTILISATION = 0.45
+# On an H200 (benchmarks/results): what compiling the kernels costs in seconds, 3 where they were not compiled before and
+# 0.6 where they come from Triton's cache, and which share of the time they then save.
+COMPILE_SECONDS = 1.5
+COMPILE_GAIN = 0.35
+# Tokens of the batch from which the time of the whole shard is predicted.
+SAMPLE_TOKENS = 8_192
+# Share of the steady state from which on a GPU that stands idle is told.
+TOLD_SHARE = 0.1
+# Trying batch sizes may take this share of a shard's tokens.
+TRIED_SHARE = 0.02
 
 
 @dataclass(frozen=True)
@@ -73,7 +79,7 @@ class Clock:
 def versions() -> dict[str, str]:
     """Versions of what the numbers depend on."""
     found = {"seqmill": __version__, "python": platform.python_version(), "cuda": torch.version.cuda or "none"}
-    for package in ("torch", "transformers", "flash-attn", "numpy", "h5py"):
+    for package in ("torch", "triton", "flash-attn", "numpy", "h5py"):
         try:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
@@ -110,6 +116,7 @@ class Job:
             UserError: bad input or settings, or a result that is not finite.
         """
         self.sequences = Sequences(list(read_proteins(self.fasta)))
+        self.clock.mark("read_s")
         if not len(self.sequences):
             log.warning("%s holds no sequences: the result will be empty", self.fasta)
         self._clear_folder()
@@ -143,6 +150,7 @@ class Job:
         self.layers = model.resolve_layers(settings.layers, config.num_hidden_layers)
         self.datasets = dataset_names(self.layers, settings.pooling)
         self.matmul_flops = gpu.matmul_flops(self.device, dtype)
+        self.clock.mark("device_s")
         self.model, kernel = model.load(self.weights, config, dtype, self.device, settings.attention)
         self.model_bytes = sum(p.numel() * p.element_size() for p in self.model.parameters())
         asked = "auto because it is the best that works here" if settings.attention == "auto" else "as requested"
@@ -150,58 +158,94 @@ class Job:
         self.clock.mark("load_s")
 
         self.pipeline = Pipeline(self.model, self.device, self.datasets, settings.streams, settings.pin_memory)
-        cuda = self.device.type == "cuda"
-        if cuda:
-            self._measure_memory()
-        usable = memory.usable_bytes(self.device) if cuda else None
-        self._choose("batch_size", *memory.choose_batch_size(settings.batch_size, self.fit, usable))
-        self.batches = PackedBatches(self.sequences, self.model.vocabulary, self.chosen["batch_size"], fill=cuda)
+        self._choose("compile", *self._compile(dtype, config.num_attention_heads, config.head_dim))
+        self.clock.mark("compile_s")
+        self._choose("batch_size", *self._batch_size())
+        self.batches = self._batches(self.chosen["batch_size"])
         self.clock.mark("measure_s")
 
-        self._choose("compile", *self._compile(kernel.is_flash))
-        self.clock.mark("compile_s")
         workers = gpu.default_workers() if settings.workers is None else settings.workers
         share = f"auto because {gpu.cpu_count()} CPUs serve this process"
         self._choose("dataloader_workers", workers, share if settings.workers is None else "as requested")
         self.chosen |= {"pin_memory": settings.pin_memory, "streams": settings.streams}
-        if not cuda:
+        if self.device.type != "cuda":
             self.reasons |= dict.fromkeys(("pin_memory", "streams", "allocator"), "without effect on the CPU")
         self._announce()
 
-    def _measure_memory(self) -> None:
+    def _batches(self, budget: int) -> PackedBatches:
+        return PackedBatches(self.sequences, self.model.vocabulary, budget, fill=self.device.type == "cuda")
+
+    def _compile(self, dtype: torch.dtype, heads: int, head_dim: int) -> tuple[bool, str]:
+        """Take the fused kernels if asked to, or if compiling them pays; says whether it did, and why."""
+        wanted = self.settings.compile
+        if wanted == "off":
+            return False, "as requested"
+        if self.device.type != "cuda":
+            return False, "it needs a GPU"
+        work_s = self._predicted_seconds()
+        if wanted == "auto" and COMPILE_GAIN * work_s < COMPILE_SECONDS:
+            return False, f"auto because about {work_s:.0f} s of work are too little to win the compilation back"
+        try:
+            # Only here: Triton comes with PyTorch for NVIDIA GPUs under Linux, and with no other.
+            from seqmill import kernels
+
+            self.model.operators = kernels.fused(self.device, dtype, heads, head_dim)
+            if self.settings.attention == "auto" and self.model.kernel.is_flash:
+                self._compare_attention(dtype, heads, head_dim)
+        except Exception as error:  # without a C compiler, a home directory or a known GPU, Triton fails in many ways
+            if oom.is_oom(error):
+                raise
+            log.warning("compilation failed (%s): going on with PyTorch's operators", first_line(error)[:200])
+            return False, "compilation failed"
+        pays = "memory is short" if math.isinf(work_s) else f"there are about {work_s:.0f} s of work"
+        return True, "as requested" if wanted == "on" else f"auto because {pays}"
+
+    def _compare_attention(self, dtype: torch.dtype, heads: int, head_dim: int) -> None:
+        """Take seqmill's own attention kernel if it is faster than the ladder's for sequences like the shard's."""
+        try:
+            own = attention.choose("triton", self.device, dtype, heads, head_dim)
+        except UserError as error:
+            log.warning("%s: going on with %s", error, self.model.kernel.version)
+            return
+        length = int(np.average(self.sequences.lengths, weights=self.sequences.lengths)) + 2
+        found = attention.faster(self.model.kernel, own, self.device, dtype, heads, head_dim, length)
+        self.model.kernel = found
+        self._choose("attention", found.version, "auto because it is the fastest that works here")
+
+    def _predicted_seconds(self) -> float:
+        """How long the shard would take without compiled kernels, from a batch of its middle."""
+        if not len(self.sequences):
+            return 0.0
+        # The better of two: the first one loads kernels.
+        rate = max(self._rate(SAMPLE_TOKENS) for _ in range(2))
+        # Where so little does not fit, the kernels are wanted for the memory they save.
+        return self.sequences.residues.size / rate if rate else math.inf
+
+    def _batch_size(self) -> tuple[int, str]:
+        """The batch size in tokens, and why."""
+        if self.device.type != "cuda":
+            return memory.choose_batch_size(self.settings.batch_size)
         try:
             self.fit = memory.measure(self.pipeline.probe, self.device)
         except torch.OutOfMemoryError:
             # A batch size that the user gave may still be smaller than what is measured.
             if self.settings.batch_size is None:
                 raise
+        usable = memory.usable_bytes(self.device)
+        worth_trying = TRIED_SHARE * self.sequences.tokens > memory.TRIED_TOKENS
+        rate = self._rate if worth_trying else None
+        chosen = memory.choose_batch_size(self.settings.batch_size, self.fit, usable, rate)
+        memory.forget_peaks(self.device)
+        return chosen
 
-    def _compile(self, flash: bool) -> tuple[bool, str]:
-        """Compile the layers if asked to, or if that pays; says whether it did, and why."""
-        wanted = self.settings.compile
-        if wanted == "off":
-            return False, "as requested"
-        if self.device.type != "cuda" or not flash:
-            return False, "it needs a FlashAttention kernel on a GPU"
-        flops = self.model.flops(self.sequences.lengths, max(self.layers))
-        eager_s = flops / (EAGER_UTILISATION * self.matmul_flops)
-        if wanted == "auto" and COMPILE_GAIN * eager_s < COMPILE_SECONDS:
-            return False, f"auto because about {eager_s:.0f} s of work are too little to win the compilation back"
-        common = [i for i in range(len(self.batches)) if self.batches.shape(i) == self.batches.budget]
-        if not common:
-            return False, "no batch has the common shape"
+    def _rate(self, budget: int) -> float:
+        """Residues per second on the GPU in a batch of `budget` tokens from the shard's middle; 0 if that does not fit."""
+        batches = self._batches(budget)
+        batch = batches[len(batches) // 2]
         try:
-            self.model.compile_layers()
-            # The second, of shorter sequences, makes their number and length variables of the compiled code.
-            for number in (common[0], common[-1]):
-                self.pipeline.collect(self.pipeline.submit(self.batches[number]))
-        except Exception as error:
-            if oom.is_oom(error):
-                raise
-            self.model.compile_layers(False)
-            log.warning("compilation failed (%s): going on without", first_line(error)[:200])
-            return False, "compilation failed"
-        return True, "as requested" if wanted == "on" else f"auto because there are about {eager_s:.0f} s of work"
+            return float(batch.lengths.sum()) / self.pipeline.seconds(batch)
+        except torch.OutOfMemoryError:
+            return 0.0
 
     def _announce(self) -> None:
         """The block at the start that states what is going to run, and why."""
@@ -246,7 +290,24 @@ class Job:
                     f"{self.fasta}: the {error.dataset} embedding of '{self.sequences.ids[error.row]}' is not finite in "
                     f"{self.chosen['dtype']}; use dtype bfloat16 or float32"
                 ) from None
-        self.clock.mark("embed_s")
+            self.clock.mark("embed_s")
+        self.clock.mark("close_s")
+        self._tell_waiting(path.stat().st_size)
+
+    def _tell_waiting(self, written: int) -> None:
+        """Warn where the GPU stood idle between batches, and say what to do about it."""
+        timing = self.pipeline.timing
+        if timing.gpu_idle_s <= TOLD_SHARE * timing.steady_s:
+            return
+        if timing.waited_for_writer_s > timing.waited_for_reader_s:
+            limit = (
+                f"the disk, which took {written / 1e6 / timing.steady_s:.0f} MB/s; results on a faster one come sooner"
+            )
+        else:
+            limit = "the reader; give the job more CPUs, or raise performance.dataloader_workers"
+        log.warning(
+            "the GPU stood idle for %.0f of %.0f s: the limit was %s", timing.gpu_idle_s, timing.steady_s, limit
+        )
 
     def _fingerprint(self) -> dict[str, Any]:
         """Everything besides the sequences that decides the result's bytes, with a SHA-256 over it."""

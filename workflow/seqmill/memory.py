@@ -9,7 +9,13 @@ import torch
 
 log = logging.getLogger(__name__)
 
-# Keeps an H200 busy without a gap between batches of ESM-2 650M (benchmarks/results) and needs about 3 GiB there.
+# Batch sizes that are tried for speed, and how often; the smallest that comes close to the best is taken. On an H200
+# (benchmarks/results) that is 16,384 for the large models and 65,536 for the small ones.
+TRIED = (8_192, 16_384, 32_768, 65_536)
+TRIES = 3
+TRIED_TOKENS = TRIES * sum(TRIED)
+PLATEAU_SHARE = 0.98
+# Within a few percent of the best for all models, where trying would not pay.
 PLATEAU_TOKENS = 32_768
 # On a CPU 1,024 to 4,096 tokens were equally fast for the demonstration model.
 CPU_TOKENS = 2_048
@@ -65,18 +71,21 @@ def measure(run: Callable[[int], None], device: torch.device) -> Fit:
                 raise
             log.debug("batches of %s tokens do not fit: measuring smaller ones", sizes)
             continue
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(device)
         return fit(sizes, peaks, f"peaks measured with batches of {sizes[0]:,} and {sizes[1]:,} tokens")
     raise AssertionError("unreachable")
 
 
 def _peak_reserved(run: Callable[[int], None], tokens: int, device: torch.device) -> int:
-    torch.cuda.empty_cache()
-    torch.cuda.reset_peak_memory_stats(device)
+    forget_peaks(device)
     run(tokens)
     torch.cuda.synchronize(device)
     return torch.cuda.max_memory_reserved(device)
+
+
+def forget_peaks(device: torch.device) -> None:
+    """Give unused memory back and let peaks count from here."""
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats(device)
 
 
 def usable_bytes(device: torch.device) -> int:
@@ -86,22 +95,43 @@ def usable_bytes(device: torch.device) -> int:
     return int(min(free + torch.cuda.memory_reserved(device), share * total))
 
 
-def choose_batch_size(requested: int | None, measured: Fit | None, usable: int | None) -> tuple[int, str]:
+def choose_batch_size(
+    requested: int | None,
+    measured: Fit | None = None,
+    usable: int | None = None,
+    rate: Callable[[int], float] | None = None,
+) -> tuple[int, str]:
     """The batch size in tokens, and why.
 
     Args:
         requested: from the configuration; None for auto.
         measured, usable: on a GPU the fit of its memory and the bytes there are; None on the CPU.
+        rate: measures the speed with a batch size once, 0 if that does not fit after all; None where that takes too long
+            for what it gains.
     """
     if requested is not None:
         return requested, "as requested"
     if measured is None or usable is None:
         return CPU_TOKENS, "auto because a CPU gains nothing from more"
     largest = max(measured.largest(usable), BATCH_MULTIPLE)
-    need = f"{measured.peak(min(largest, PLATEAU_TOKENS)) / GIB:.1f} of {usable / GIB:.1f} GiB usable"
-    if largest >= PLATEAU_TOKENS:
-        return PLATEAU_TOKENS, f"auto because that keeps a large GPU busy; it needs {need}"
-    return largest, f"auto because no more fits; it needs {need}"
+    rates = _rates([tokens for tokens in TRIED if tokens <= largest], rate) if rate is not None else {}
+    if rates:
+        best = max(rates.values())
+        size = min(tokens for tokens in rates if rates[tokens] >= PLATEAU_SHARE * best)
+        reason = "as fast as any: " + ", ".join(f"{rates[tokens] / best:.0%} at {tokens:,}" for tokens in rates)
+    elif largest >= PLATEAU_TOKENS:
+        size, reason = PLATEAU_TOKENS, "that keeps a large GPU busy"
+    else:
+        size, reason = largest, "no more fits"
+    need = f"{measured.peak(size) / GIB:.1f} of {usable / GIB:.1f} GiB usable"
+    return size, f"auto because {reason}; it needs {need}"
+
+
+def _rates(sizes: Sequence[int], rate: Callable[[int], float]) -> dict[int, float]:
+    """The best of TRIES measurements for each batch size that fits; in turns, because a GPU slows down while it warms up."""
+    tried = [{tokens: rate(tokens) for tokens in sizes} for _ in range(TRIES)]
+    best = {tokens: max(rates[tokens] for rates in tried) for tokens in sizes}
+    return {tokens: found for tokens, found in best.items() if found > 0}
 
 
 def trim(device: torch.device) -> None:

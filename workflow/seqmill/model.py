@@ -1,21 +1,16 @@
 """The seam between model families and everything else: tokens in, per-token states out."""
 
-import logging
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
 import torch
-import transformers
-from transformers import AutoConfig, EsmConfig, EsmModel, PreTrainedConfig
 
-from seqmill import attention, esm2
+from seqmill import attention, checkpoint, esm2
 from seqmill.batches import Batch, Vocabulary
-from seqmill.errors import UserError, first_line
-from seqmill.oom import is_oom
+from seqmill.errors import UserError
+from seqmill.operators import Operators
 from seqmill.weights import Weights
-
-log = logging.getLogger(__name__)
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -27,11 +22,14 @@ class Model(Protocol):
         vocabulary: how its letters become tokens.
         layer_count: hidden states are numbered from 0 (embeddings) to this.
         width: size of a hidden state.
+        kernel, operators: what computes attention and the memory-bound steps; may be exchanged at any time.
     """
 
     vocabulary: Vocabulary
     layer_count: int
     width: int
+    kernel: attention.Kernel
+    operators: Operators
 
     def __call__(self, batch: Batch, layers: Sequence[int]) -> dict[int, torch.Tensor]:
         """Hidden states of `layers`, each (T, width), for a batch on the model's device."""
@@ -41,82 +39,37 @@ class Model(Protocol):
         """Floating-point operations to embed sequences of these lengths through the first `layers` layers."""
         ...
 
-    def compile_layers(self, on: bool = True) -> None:
-        """Compile the layers in place, which makes the first batch slow, or go back to eager code."""
-        ...
-
     def parameters(self) -> Iterator[torch.Tensor]:
         """The weights."""
         ...
 
 
-def read_config(weights: Weights) -> PreTrainedConfig:
+def read_config(weights: Weights) -> esm2.Config:
     """The model's configuration, checked to be of a family that seqmill knows.
 
     Raises:
         UserError: another architecture, or an unreadable config.json.
     """
-    try:
-        config = AutoConfig.from_pretrained(weights.folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"model {weights.name}: its config.json cannot be used ({first_line(error)})") from None
-    if not isinstance(config, EsmConfig):
-        raise UserError(f"model {weights.name}: is of type {config.model_type}; seqmill supports ESM-2 checkpoints")
-    esm2.check_config(config, weights.name)
-    return config
+    fields = checkpoint.read_config(weights)
+    if fields["model_type"] != "esm":
+        raise UserError(
+            f"model {weights.name}: its config.json is of type {fields['model_type']}; seqmill supports ESM-2 checkpoints"
+        )
+    return esm2.Config.read(fields, weights.name)
 
 
 def load(
-    weights: Weights, config: PreTrainedConfig, dtype: torch.dtype, device: torch.device, requested_attention: str
+    weights: Weights, config: esm2.Config, dtype: torch.dtype, device: torch.device, requested_attention: str
 ) -> tuple[Model, attention.Kernel]:
-    """Load a checkpoint through transformers and turn it into the packed model on `device`.
+    """Load a checkpoint as transformers writes it into the packed model on `device`.
 
     Raises:
         UserError: weights missing or of another shape, or the requested attention kernel does not work.
         torch.OutOfMemoryError: the weights do not fit on the device.
     """
-    heads = config.num_attention_heads
-    kernel = attention.choose(requested_attention, device, dtype, heads, config.hidden_size // heads)
-    source = _load_checkpoint(weights, dtype)
-    return esm2.ESM2.from_transformers(source, kernel).to(device), kernel
-
-
-def _load_checkpoint(weights: Weights, dtype: torch.dtype) -> EsmModel:
-    # Its report on keys is judged below, and its progress bar does not belong into logs.
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    try:
-        source, report = EsmModel.from_pretrained(
-            weights.folder,
-            dtype=dtype,
-            add_pooling_layer=False,
-            local_files_only=True,
-            weights_only=True,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,
-        )
-    except Exception as error:  # safetensors, pickle and zip files each fail in their own ways
-        if is_oom(error):
-            raise
-        raise UserError(
-            f"model {weights.name}: the weights cannot be loaded ({first_line(error)}); get them again"
-        ) from None
-    # The contact head takes no part in embeddings, and some checkpoints come without it.
-    missing = sorted(key for key in report["missing_keys"] if not key.startswith("contact_head."))
-    # transformers fills these at random, or drops them, and goes on.
-    strange = sorted(
-        [key for key, *_ in report["mismatched_keys"] if not key.startswith("contact_head.")]
-        + [key for key in report["unexpected_keys"] if ".layer." in key and "rotary" not in key]
-    )
-    if strange:
-        raise UserError(
-            f"model {weights.name}: the weights do not fit config.json, {strange[0]} for one; get both again"
-        )
-    if missing:
-        raise UserError(
-            f"model {weights.name}: the checkpoint lacks {len(missing)} tensors, {missing[0]} first; get it again"
-        )
-    return source
+    kernel = attention.choose(requested_attention, device, dtype, config.num_attention_heads, config.head_dim)
+    source = checkpoint.Checkpoint(weights, "esm.", device)
+    return esm2.ESM2.from_checkpoint(config, source, kernel, dtype), kernel
 
 
 def choose_dtype(requested: str, device: torch.device) -> tuple[torch.dtype, str]:

@@ -16,6 +16,7 @@ from seqmill.memory import GIB, Fit
 # Allocation failures that PyTorch raises as plain RuntimeErrors.
 MESSAGES = (
     "CUDA error: out of memory",
+    "Triton Error [CUDA]: out of memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
     "DefaultCPUAllocator: can't allocate memory",

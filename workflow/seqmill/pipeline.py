@@ -1,13 +1,12 @@
-"""Batches through the model: copies, computation and writing overlap, one batch ahead."""
+"""Batches through the model: copies, computation and writing overlap."""
 
 import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,9 @@ from seqmill.pooling import POOLINGS
 
 log = logging.getLogger(__name__)
 
+# Batches that lie queued on the GPU while the results of the one before are fetched. One would do but for the small
+# models, whose batches take a GPU less time than the host sometimes needs between two.
+QUEUED = 2
 # Batches the writer may lag behind before the GPU waits for it.
 WRITER_QUEUE = 4
 TRIM_EVERY = 16
@@ -40,20 +42,23 @@ class Flight:
     batch: Batch
     inputs: Batch
     outputs: dict[str, torch.Tensor]
-    finite: dict[str, torch.Tensor]
+    finite: torch.Tensor
     started: Any
+    forwarded: Any
     done: Any
 
 
 @dataclass
 class Timing:
-    """Where the time went, in seconds.
+    """Where the time went, in seconds, from the first batch's request to the last one's written rows.
 
-    On a GPU `compute_s` and `gpu_idle_s` (between batches) are measured by events on the compute stream; on the CPU
-    they stay zero.
+    On a GPU `forward_s` (the model), `compute_s` (pooling included) and `gpu_idle_s` (between batches) are measured by
+    events on the compute stream; on the CPU they stay zero.
     """
 
     steady_s: float = 0.0
+    first_batch_s: float = 0.0
+    forward_s: float = 0.0
     compute_s: float = 0.0
     gpu_idle_s: float = 0.0
     waited_for_reader_s: float = 0.0
@@ -112,17 +117,19 @@ class Pipeline:
             self._trace("copy in", self.copy_in, batch)
             inputs = batch.to(self.device)
         self.compute.wait_stream(self.copy_in)
-        started, done = self._event(), self._event()
+        started, forwarded, done = self._event(), self._event(), self._event()
         with self.backend.stream(self.compute):
             self._trace("compute", self.compute, batch)
             started.record(self.compute)
             states = self.model(inputs, self.layers)
+            forwarded.record(self.compute)
             outputs = {
-                name: POOLINGS[pooling](states[layer], inputs) for name, (layer, pooling) in self.datasets.items()
+                name: POOLINGS[pooling](states[layer], inputs, self.model.operators)
+                for name, (layer, pooling) in self.datasets.items()
             }
-            finite = {name: values.isfinite().all(dim=1) for name, values in outputs.items()}
+            finite = torch.stack([values.isfinite().all() for values in outputs.values()])
             done.record(self.compute)
-        return Flight(batch, inputs, outputs, finite, started, done)
+        return Flight(batch, inputs, outputs, finite, started, forwarded, done)
 
     def collect(self, flight: Flight) -> Rows:
         """Wait for a batch and copy its results to the host.
@@ -135,53 +142,72 @@ class Pipeline:
         flight.done.synchronize()
         with self.backend.stream(self.copy_out):
             self._trace("copy out", self.copy_out, flight.batch)
-            finite = {name: self._to_host(values) for name, values in flight.finite.items()}
+            finite = self._to_host(flight.finite)
             values = {name: self._to_host(values) for name, values in flight.outputs.items()}
             copied = self._event()
             copied.record(self.copy_out)
         copied.synchronize()
-        for name, rows in finite.items():
-            if not rows.all():
-                raise NotFinite(name, _first_bad_row(rows, flight.batch))
-        return Rows(flight.batch, {name: value.numpy() for name, value in values.items()})
+        rows = Rows(flight.batch, {name: value.numpy() for name, value in values.items()})
+        if not finite.all():
+            raise _not_finite(rows)
+        return rows
 
     def run(self, batches: Iterable[Batch], write: Callable[[Rows], None], progress: Callable[[Batch], None]) -> None:
-        """Run all batches; the next one is always queued before the results of the last are waited for.
+        """Run all batches; QUEUED more are always queued before the results of one are waited for.
 
         Args:
             write: takes each batch's results, in order, on a thread of its own.
             progress: is told of each finished batch.
         """
         begun = time.perf_counter()
-        previous: Flight | None = None
+        flights: deque[Flight] = deque()
+        writing: deque[Future[None]] = deque()
+
+        def finish(flight: Flight) -> None:
+            rows = self.collect(flight)
+            self._count(flight)
+            if self.timing.batches == 1:
+                self.timing.first_batch_s = time.perf_counter() - begun
+            with self._waiting("waited_for_writer_s"):
+                while len(writing) >= WRITER_QUEUE or (writing and writing[0].done()):
+                    writing.popleft().result()
+            writing.append(pool.submit(write, rows))
+            progress(flight.batch)
+
         with ThreadPoolExecutor(1, "writer") as pool:
-            writing: deque[Future[None]] = deque()
-            for batch in chain(self._timed(batches), [None]):
-                flight = None if batch is None else self.submit(batch)
-                if previous is not None:
-                    rows = self.collect(previous)
-                    self._count(previous)
-                    with self._waiting("waited_for_writer_s"):
-                        while len(writing) >= WRITER_QUEUE or (writing and writing[0].done()):
-                            writing.popleft().result()
-                    writing.append(pool.submit(write, rows))
-                    progress(previous.batch)
-                previous = flight
-            while writing:
-                writing.popleft().result()
+            for batch in self._timed(batches):
+                flights.append(self.submit(batch))
+                if len(flights) > QUEUED:
+                    finish(flights.popleft())
+            while flights:
+                finish(flights.popleft())
+            with self._waiting("waited_for_writer_s"):
+                while writing:
+                    writing.popleft().result()
         self.timing.steady_s = time.perf_counter() - begun
 
     def probe(self, tokens: int) -> None:
-        """Compute two batches of `tokens` tokens in flight at once, as `run` does: for measuring memory."""
+        """Compute batches of `tokens` tokens, as many in flight at once as in `run`: for measuring memory."""
         letters = np.full(tokens - 2, ord("A"), dtype=np.uint8)
         lengths, rows = np.array([tokens - 2]), np.zeros(1, dtype=np.int64)
         batch = pack(-1, letters, lengths, rows, tokens, self.model.vocabulary)
         try:
-            for flight in (self.submit(batch), self.submit(batch)):
-                self.collect(flight)
+            for flight in [self.submit(batch) for _ in range(QUEUED + 1)]:
+                # What is made up for measuring may overflow; only memory counts here.
+                with suppress(NotFinite):
+                    self.collect(flight)
         finally:
             # What ran out of memory here was no batch of the shard's.
             self.current = None
+
+    def seconds(self, batch: Batch) -> float:
+        """How long the GPU takes for a batch, whose results are dropped."""
+        try:
+            flight = self.submit(batch)
+            flight.done.synchronize()
+        finally:
+            self.current = None
+        return flight.started.elapsed_time(flight.done) / 1e3
 
     def _count(self, flight: Flight) -> None:
         timing = self.timing
@@ -189,6 +215,7 @@ class Pipeline:
         timing.residues += int(flight.batch.lengths.sum())
         if self.device.type != "cuda":
             return
+        timing.forward_s += flight.started.elapsed_time(flight.forwarded) / 1e3
         timing.compute_s += flight.started.elapsed_time(flight.done) / 1e3
         if self._last_done is not None:
             timing.gpu_idle_s += self._last_done.elapsed_time(flight.started) / 1e3
@@ -224,9 +251,12 @@ class Pipeline:
         log.debug("stream %s, batch %d: %s", getattr(stream, "stream_id", "cpu"), batch.number, operation)
 
 
-def _first_bad_row(finite: torch.Tensor, batch: Batch) -> int:
-    """The shard row of the first sequence with a value that is not finite, from flags per sequence or per residue."""
-    index = int((~finite).nonzero()[0])
-    if len(finite) == len(batch.lengths):
-        return int(batch.rows[index])
-    return int(batch.rows[np.searchsorted(np.cumsum(batch.lengths), index, side="right")])
+def _not_finite(rows: Rows) -> NotFinite:
+    """The first sequence of a batch with a value that is not finite, per dataset in turn."""
+    for name, values in rows.values.items():
+        bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+        if len(bad):
+            per_residue = len(values) != len(rows.batch.lengths)
+            number = np.searchsorted(np.cumsum(rows.batch.lengths), bad[0], side="right") if per_residue else bad[0]
+            return NotFinite(name, int(rows.batch.rows[number]))
+    raise AssertionError("all values are finite")

@@ -5,35 +5,28 @@ from collections.abc import Sequence
 import torch
 
 from seqmill.batches import Batch
+from seqmill.operators import Operators
 
 CHOICES = ("mean", "bos", "residues")
 
 
-def mean(states: torch.Tensor, batch: Batch) -> torch.Tensor:
-    """Mean over residues, without the special tokens: (T, D) to (S, D), float32.
-
-    The sum runs over each sequence's residues in their order, so it depends neither on neighbours nor on chance.
-    """
-    begins, ends = batch.cu_seqlens[:-1].long(), batch.cu_seqlens[1:].long()
-    # Segments in turn: begin token, residues, end token; every second of three is wanted.
-    bounds = torch.stack((begins, begins + 1, ends - 1), dim=1).flatten()
-    bounds = torch.cat((bounds, ends[-1:]))
-    sums = torch.segment_reduce(states.float(), "sum", offsets=bounds, axis=0, unsafe=True)
-    return sums[1::3] / (ends - begins - 2).unsqueeze(1)
+def mean(states: torch.Tensor, batch: Batch, compute: Operators) -> torch.Tensor:
+    """Mean over residues, without the special tokens: (T, D) to (S, D), float32."""
+    return compute.mean(states, batch.cu_seqlens)
 
 
-def bos(states: torch.Tensor, batch: Batch) -> torch.Tensor:
+def bos(states: torch.Tensor, batch: Batch, compute: Operators) -> torch.Tensor:
     """The state of the begin token: (T, D) to (S, D), float32."""
     return states[batch.cu_seqlens[:-1].long()].float()
 
 
-def residues(states: torch.Tensor, batch: Batch) -> torch.Tensor:
+def residues(states: torch.Tensor, batch: Batch, compute: Operators) -> torch.Tensor:
     """The states of all residues, without special tokens and filler: (T, D) to (R, D).
 
     bfloat16, which HDF5 has no type for, becomes float16.
     """
     dtype = torch.float16 if states.dtype == torch.bfloat16 else states.dtype
-    return states.index_select(0, batch.residues).to(dtype)
+    return states.index_select(0, batch.residues()).to(dtype)
 
 
 POOLINGS = {"mean": mean, "bos": bos, "residues": residues}

@@ -5,14 +5,6 @@ import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import (
-    HFValidationError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
-
 from seqmill.errors import UserError
 from seqmill.files import read_json, write_json
 
@@ -117,6 +109,15 @@ def _is_hub_id(name: str) -> bool:
 
 def _download(name: str, revision: str) -> Path:
     """The snapshot folder of a hub model: safetensors where it has them, else .bin."""
+    # Only here: embed jobs get a folder and need not wait for the hub's client to be imported.
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
     try:
         folder = Path(snapshot_download(name, revision=revision, allow_patterns=[*TEXT_FILES, "model*.safetensors"]))
         if not list(folder.glob("model*.safetensors")):
