@@ -13,7 +13,16 @@ import pandas as pd  # noqa: E402
 import torch  # noqa: E402
 
 from seqmill import gpu  # noqa: E402
+from seqmill.fasta import Protein  # noqa: E402
 from seqmill.job import versions  # noqa: E402
+
+
+def total(proteins: list[Protein]) -> int:
+    return sum(len(protein.sequence) for protein in proteins)
+
+
+def by_length(proteins: list[Protein]) -> list[Protein]:
+    return sorted(proteins, key=lambda protein: -len(protein.sequence))
 
 
 def report(name: str, rows: list[dict[str, Any]], output: Path | None, **about: Any) -> None:

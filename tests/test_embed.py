@@ -169,3 +169,11 @@ def test_conda_environment_has_the_same_pins():
     (wheels,) = [part["pip"] for part in environment["dependencies"] if isinstance(part, dict)]
     requirements = (ROOT / "envs/requirements.txt").read_text().splitlines()
     assert wheels == [line for line in requirements if not line.startswith(("#", "-"))]
+
+
+def test_tables_of_speed_are_those_of_the_results():
+    import table
+
+    text = (ROOT / "README.md").read_text()
+    assert "| seqmill |" in text
+    assert table.updated(text) == text, "run python benchmarks/table.py"

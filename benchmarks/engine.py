@@ -1,0 +1,186 @@
+"""How fast the whole embed step is, against the GPU's own ceilings and against other tools, in one run on one GPU.
+
+Measures the ceilings, the forward alone, the peers that are installed, and scripts/embed.py from a shard's FASTA to the
+closed embeddings.h5, for models of real sizes with random weights. Utilisation is the operations that the residues and
+their two special tokens need, per second of steady state, over the sustained rate of matrix products.
+"""
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import peers
+import random_model
+import torch
+from ceilings import all_ceilings, seconds
+from common import ROOT, by_length, report
+
+from seqmill import kernels, model, weights
+from seqmill.batches import PackedBatches, Sequences
+from seqmill.fasta import Protein, read_proteins
+
+# How often the first input is repeated: enough for ten seconds, for the model that the peers have a minute.
+REPEATS = {"8M": 15, "35M": 8, "150M": 4, "650M": 7, "3B": 1, "15B": 1}
+# The large models get a part of it.
+EVERY = {"3B": 3, "15B": 16}
+PEER_SIZE = "650M"
+TOLD = re.compile(r"(?:WARNING|error).*|batch_size .*|FlashAttention-2.*")
+START = ("import_s", "read_s", "device_s", "load_s", "compile_s", "measure_s", "first_batch_s")
+
+
+class Bench:
+    """Collects rows, and writes them as they come, so that nothing is lost when a run is cut off."""
+
+    def __init__(self, args: argparse.Namespace, folder: Path):
+        self.args, self.folder = args, folder
+        self.rows: list[dict[str, Any]] = []
+        self.ceilings = {"before": all_ceilings()}
+        print(self.ceilings, flush=True)
+
+    def finish(self) -> None:
+        """Measure the ceilings again, and set every row against the higher sustained rate of matrix products."""
+        self.ceilings["after"] = all_ceilings()
+        print(self.ceilings, flush=True)
+        ceiling = max(found["matmul_sustained_TFLOP/s"] for found in self.ceilings.values())
+        for row in self.rows:
+            if "TFLOP/s" in row:
+                row["utilisation"] = round(row["TFLOP/s"] / ceiling, 4)
+
+    def add(self, what: str, size: str, source: str, **row: Any) -> None:
+        self.rows.append({"what": what, "model": size, "input": source, **row})
+        print(json.dumps(self.rows[-1]), flush=True)
+        if self.args.output is not None:
+            self.args.output.write_text(json.dumps(self.rows))
+
+    def checkpoint(self, size: str) -> Path:
+        """A checkpoint with random weights; the large ones in bfloat16, which halves the file."""
+        folder = self.folder / size
+        if not folder.exists():
+            dtype = torch.bfloat16 if size in ("3B", "15B") else torch.float32
+            random_model.write(size, folder, dtype=dtype, device="cuda")
+            torch.cuda.empty_cache()
+        return folder
+
+    def shard(self, proteins: list[Protein], repeats: int, name: str) -> Path:
+        """A FASTA as the rule shard deals it, longest first; repeated ones have ids of their own."""
+        path = self.folder / f"{name}_x{repeats}.fasta"
+        if not path.exists():
+            with path.open("wb") as file:
+                for protein in by_length(proteins):
+                    for number in range(repeats):
+                        file.write(b">%s_%d\n%s\n" % (protein.id.encode(), number, protein.sequence))
+        return path
+
+    def embed(self, what: str, size: str, fasta: Path, *flags: str) -> None:
+        """One row: scripts/embed.py in a process of its own."""
+        with tempfile.TemporaryDirectory(dir=self.args.results) as output:
+            command = [sys.executable, ROOT / "workflow/scripts/embed.py", "--fasta", fasta, "--output", output]
+            torch.cuda.empty_cache()
+            begun = time.perf_counter()
+            done = subprocess.run([*command, "--model", self.checkpoint(size), *flags], capture_output=True, text=True)
+            wall = time.perf_counter() - begun
+            for line in TOLD.findall(done.stderr):
+                print("   ", line, flush=True)
+            if done.returncode:
+                self.add(what, size, fasta.stem, failed=done.stderr.strip().splitlines()[-1][:300])
+                return
+            meta = json.loads((Path(output) / "meta.json").read_text())
+            size_GB = (Path(output) / "embeddings.h5").stat().st_size / 1e9
+        timings, memory = meta["timings"], meta["memory"]
+        steady = timings["steady_s"] + timings["close_s"]
+        self.add(
+            what,
+            size,
+            fasta.stem,
+            residues_per_s=round(meta["residues"] / steady),
+            every=EVERY.get(size, 1),
+            **{"TFLOP/s": round(meta["model_flops_per_s"] * timings["compute_s"] / steady / 1e12, 2)},
+            forward_share=round(timings["forward_s"] / steady, 4),
+            gpu_idle_share=round(timings["gpu_idle_s"] / steady, 4),
+            attention=meta["settings"]["attention"],
+            compiled=meta["settings"]["compile"],
+            batch_size=meta["settings"]["batch_size"],
+            peak_GiB=round(memory["peak_reserved_bytes"] / 2**30, 2),
+            unused_share=round(1 - memory["peak_allocated_bytes"] / memory["peak_reserved_bytes"], 4),
+            start={part: timings[part] for part in START},
+            start_s=round(sum(timings[part] for part in START), 1),
+            steady_s=round(steady, 1),
+            wall_s=round(wall, 1),
+            written_GB=round(size_GB, 2),
+        )
+
+    @torch.inference_mode()
+    def forward(self, size: str, proteins: list[Protein], source: str) -> None:
+        """One row: the forward alone, over batches that lie on the GPU."""
+        found = weights.resolve(str(self.checkpoint(size)))
+        config, device = model.read_config(found), torch.device("cuda")
+        network, kernel = model.load(found, config, torch.bfloat16, device, "triton")
+        network.operators = kernels.fused(device, torch.bfloat16, config.num_attention_heads, config.head_dim)
+        batches = PackedBatches(Sequences(proteins), network.vocabulary, 32_768, fill=True)
+        inputs = [batch.to(device) for batch in batches]
+        took = seconds(lambda: [network(batch, [network.layer_count]) for batch in inputs], 2)
+        lengths = batches.sequences.lengths
+        self.add(
+            "seqmill, forward alone",
+            size,
+            source,
+            residues_per_s=round(lengths.sum() / took),
+            **{"TFLOP/s": round(network.flops(lengths) / took / 1e12, 2)},
+            attention=kernel.version,
+            batch_size=32_768,
+            every=2 * EVERY.get(size, 1),
+        )
+
+
+def name_of(path: Path) -> str:
+    return path.name.removesuffix(".gz").removesuffix(".fasta")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    default = ROOT / "resources/ecoli_k12_UP000000625.fasta.gz"
+    add("--fasta", type=Path, nargs="+", default=[default], help="the first is for all models and peers")
+    add("--sizes", nargs="*", choices=random_model.SIZES, default=["650M", "3B", "150M", "35M", "8M"])
+    add("--peers", nargs="*", choices=peers.PEERS, default=list(peers.PEERS), help="what to compare with")
+    add("--results", type=Path, help="folder for the results, such as a RAM disk [the system's temporary folder]")
+    add("--output", type=Path, help="JSON file to write")
+    args = parser.parse_args()
+    first, *others = [list(read_proteins(path, "replace")) for path in args.fasta]
+    source, *names = map(name_of, args.fasta)
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(args, Path(folder))
+        for name in args.peers:
+            try:
+                found = peers.measure(name, PEER_SIZE, first)
+                bench.add(name, PEER_SIZE, source, residues_per_s=round(found), every=peers.PEERS[name][1])
+            except Exception as error:  # a peer that is not installed or fails is part of the result
+                bench.add(name, PEER_SIZE, source, failed=f"{type(error).__name__}: {error}"[:300])
+        for size in args.sizes:
+            proteins = by_length(first)[:: EVERY.get(size, 1)]
+            bench.forward(size, proteins[::2], source)
+            bench.embed("seqmill", size, bench.shard(proteins, REPEATS[size], source))
+        if PEER_SIZE in args.sizes:
+            shards = [bench.shard(first, 1, source)]
+            shards += [bench.shard(proteins, 1, name) for proteins, name in zip(others, names, strict=True)]
+            bench.embed(
+                "seqmill, every residue's state in float16",
+                *(PEER_SIZE, bench.shard(first, 2, source), "--pooling", "mean", "residues", "--pin-memory"),
+            )
+            for shard in shards[1:]:
+                bench.embed("seqmill", PEER_SIZE, shard)
+            bench.embed("seqmill, expandable segments", PEER_SIZE, shards[-1], "--expandable-segments")
+            bench.embed("seqmill, kernels not compiled", PEER_SIZE, shards[-1], "--compile", "off")
+            bench.embed("seqmill, standard attention", PEER_SIZE, shards[-1], "--attention", "sdpa")
+        bench.finish()
+    report("engine", bench.rows, args.output, ceilings=bench.ceilings)
+
+
+if __name__ == "__main__":
+    main()
