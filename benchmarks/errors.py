@@ -106,10 +106,10 @@ def errors(found: list[torch.Tensor], expected: list[torch.Tensor]) -> dict[str,
 
 def combinations(device: torch.device) -> Iterator[tuple[str, str, bool]]:
     """(dtype, kernel, compiled) worth trying on this device."""
-    yield "float32", "sdpa", False
-    if device.type == "cuda":
-        yield "float32", "sdpa", True
-        yield from itertools.product(("bfloat16", "float16"), attention.CHOICES[1:], (False, True))
+    cuda = device.type == "cuda"
+    compiled = (False, True) if cuda else (False,)
+    yield from itertools.product(("float32",), ("sdpa",), compiled)
+    yield from itertools.product(("bfloat16", "float16"), attention.CHOICES[1:] if cuda else ("sdpa",), compiled)
 
 
 def select(path: Path, count: int, longest: int) -> list[Protein]:

@@ -1,9 +1,13 @@
 """The parts around the model: attention ladder, store, memory, allocator, device, diagnoses."""
 
+import errno
 import json
 import logging
 import multiprocessing
+import os
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import jsonschema
@@ -19,9 +23,10 @@ from seqmill.batches import PackedBatches, Sequences
 from seqmill.errors import UserError
 from seqmill.esm2 import vocabulary
 from seqmill.fasta import Protein
+from seqmill.job import Job
 from seqmill.memory import Fit
 from seqmill.operators import PLAIN
-from seqmill.pipeline import NotFinite, Pipeline
+from seqmill.pipeline import NotFinite, Pipeline, Timing
 from seqmill.store import EmbeddingWriter, read_rows
 
 CPU = torch.device("cpu")
@@ -75,6 +80,27 @@ def test_writer_takes_rows_in_any_order(tmp_path):
         assert np.array_equal(read_rows(file["residues"]), residues)
         assert file.attrs["model"] == "m"
     assert [path.name for path in tmp_path.iterdir()] == ["e.h5"]
+
+
+def test_too_little_room_is_told_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=2e9))
+    types = {"mean": (1280, np.dtype("f4")), "residues": (1280, np.dtype("f2"))}
+    with pytest.raises(UserError, match=r"need 2\.6 GB, but the disk has 2\.0 GB free; make room"):
+        EmbeddingWriter(tmp_path / "e.h5", ["a"], np.array([1_000_000]), types, {})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_fills_up_is_told_in_one_sentence(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with (
+        pytest.raises(UserError, match="the disk is full or the quota used up; make room and run"),
+        EmbeddingWriter(tmp_path / "e.h5", ["a"], np.array([1]), {"mean": (4, np.dtype("f4"))}, {}) as writer,
+    ):
+        writer.write(np.array([0]), {"mean": np.ones((1, 4))})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_writer_leaves_nothing_after_a_failure(tmp_path):
@@ -191,7 +217,10 @@ def test_no_batch_size_helps_a_giant_sequence_or_missing_weights():
     size, basis = oom.recommend_batch_size(work(longest_sequence=400_000), usage(), FIT)
     assert size is None
     assert "one sequence alone has 400,002" in basis
-    assert oom.recommend_batch_size(work(batch_size=None, longest_sequence=None), usage(), None)[0] is None
+    unloaded = work(batch_size=None, longest_sequence=None, model_bytes=28 * GIB)
+    size, basis = oom.recommend_batch_size(unloaded, usage(), None)
+    assert size is None
+    assert "the weights alone take 28.00 GiB in bfloat16, and this process can have 8.00 GiB" in basis
 
 
 def test_recommendation_is_below_what_failed_even_if_the_fit_promised_more():
@@ -298,6 +327,22 @@ def test_a_failing_writer_stops_the_pipeline():
     with pytest.raises(OSError, match="No space left"):
         Pipeline(Broken(), CPU, {"mean": (0, "mean")}).run(batches, fail, finished.append)
     assert len(finished) < 40
+
+
+@pytest.mark.parametrize(
+    ("timing", "says"),
+    [
+        (Timing(steady_s=10, gpu_idle_s=0.5, waited_for_writer_s=9), None),
+        (Timing(steady_s=10, gpu_idle_s=4, waited_for_writer_s=5), "the limit was the disk, which took 200 MB/s"),
+        (Timing(steady_s=10, gpu_idle_s=4, waited_for_reader_s=5), "the limit was the reader; give the job more CPUs"),
+        (Timing(), None),
+    ],
+)
+def test_a_gpu_that_stands_idle_is_told(caplog, timing, says):
+    job = Job.__new__(Job)
+    job.pipeline = SimpleNamespace(timing=timing)
+    job._tell_waiting(2_000_000_000)
+    assert (says in caplog.text) if says else not caplog.text
 
 
 def test_progress_in_a_log_is_a_line_now_and_then(monkeypatch, caplog):

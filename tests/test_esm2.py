@@ -211,6 +211,11 @@ def test_faults_would_be_noticed(monkeypatch, demo_model, reference, fault):
     assert ((means - wanted).norm(dim=1) / wanted.norm(dim=1)).max() > 1e-4
 
 
+def test_parameters_are_counted_before_loading(demo_model, demo):
+    config = model.read_config(weights.resolve(str(demo_model)))
+    assert config.parameter_count == sum(parameter.numel() for parameter in demo.parameters())
+
+
 def test_vocabulary_is_that_of_the_checkpoint(demo_model):
     assert (demo_model / "vocab.txt").read_text().split() == esm2.TOKENS
 

@@ -114,6 +114,15 @@ class Config:
     def head_dim(self) -> int:
         return self.hidden_size // max(self.num_attention_heads, 1)
 
+    @property
+    def parameter_count(self) -> int:
+        """Numbers in the encoder's weights: what has to fit before anything is loaded."""
+        width, expanded = self.hidden_size, self.intermediate_size
+        products = 4 * width**2 + 2 * width * expanded
+        # Biases of queries, keys, values and of the expansion, and two norms; the other biases are in the stream's shifts.
+        layer = products + 3 * width + expanded + 4 * width
+        return self.num_hidden_layers * layer + len(TOKENS) * width + 2 * width
+
 
 class Layer(nn.Module):
     """One pre-norm transformer layer, added to the residual stream in place; (T, D).

@@ -23,7 +23,7 @@ from seqmill.files import write_json
 from seqmill.pipeline import NotFinite, Pipeline, Rows
 from seqmill.pooling import dataset_names
 from seqmill.progress import Progress
-from seqmill.store import EmbeddingWriter
+from seqmill.store import EmbeddingWriter, check_room
 from seqmill.weights import Weights
 
 log = logging.getLogger(__name__)
@@ -149,10 +149,13 @@ class Job:
         self._choose("dtype", str(dtype).removeprefix("torch."), reason)
         self.layers = model.resolve_layers(settings.layers, config.num_hidden_layers)
         self.datasets = dataset_names(self.layers, settings.pooling)
+        self.types = self._types(config.hidden_size)
+        check_room(self.folder, self.sequences.lengths, self.types)
         self.matmul_flops = gpu.matmul_flops(self.device, dtype)
         self.clock.mark("device_s")
+        # Known before they are loaded, so that a report can tell where they do not fit.
+        self.model_bytes = config.parameter_count * dtype.itemsize
         self.model, kernel = model.load(self.weights, config, dtype, self.device, settings.attention)
-        self.model_bytes = sum(p.numel() * p.element_size() for p in self.model.parameters())
         asked = "auto because it is the best that works here" if settings.attention == "auto" else "as requested"
         self._choose("attention", kernel.version, asked)
         self.clock.mark("load_s")
@@ -171,6 +174,14 @@ class Job:
         if self.device.type != "cuda":
             self.reasons |= dict.fromkeys(("pin_memory", "streams", "allocator"), "without effect on the CPU")
         self._announce()
+
+    def _types(self, width: int) -> dict[str, tuple[int, np.dtype]]:
+        """Width and dtype of each dataset: residues in half precision where they were computed so."""
+        half = np.dtype(np.float32 if self.chosen["dtype"] == "float32" else np.float16)
+        return {
+            name: (width, half if pooling == "residues" else np.dtype(np.float32))
+            for name, (_, pooling) in self.datasets.items()
+        }
 
     def _batches(self, budget: int) -> PackedBatches:
         return PackedBatches(self.sequences, self.model.vocabulary, budget, fill=self.device.type == "cuda")
@@ -267,15 +278,9 @@ class Job:
 
     def _embed(self) -> None:
         """Run all batches into `embeddings.h5`."""
-        width = self.model.width
-        half = np.dtype(np.float32 if self.chosen["dtype"] == "float32" else np.float16)
-        types = {
-            name: (width, half if pooling == "residues" else np.dtype(np.float32))
-            for name, (_, pooling) in self.datasets.items()
-        }
         path = self.folder / "embeddings.h5"
         with (
-            EmbeddingWriter(path, self.sequences.ids, self.sequences.lengths, types, self._attributes()) as writer,
+            EmbeddingWriter(path, self.sequences.ids, self.sequences.lengths, self.types, self._attributes()) as writer,
             Progress(int(self.sequences.offsets[-1])) as progress,
         ):
 

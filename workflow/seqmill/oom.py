@@ -100,7 +100,10 @@ class Work:
 def recommend_batch_size(work: Work, usage: Usage, fit: Fit | None) -> tuple[int | None, str]:
     """A batch size in tokens that fits, or None where none can, and how it was found."""
     if work.batch_size is None or work.longest_sequence is None:
-        return None, "memory ran out before the first batch, so no batch size can help"
+        return None, (
+            f"memory ran out before the first batch, so no batch size can help: the weights alone take "
+            f"{work.model_bytes / GIB:.2f} GiB in {work.dtype}, and this process can have {usage.usable_bytes / GIB:.2f} GiB"
+        )
     if fit is None:
         return None, "no peaks were measured on this device"
     largest = fit.largest(usage.usable_bytes)

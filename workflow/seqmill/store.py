@@ -1,6 +1,8 @@
 """The result file: HDF5 with one dataset per pooling, whole or not there."""
 
+import errno
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -8,6 +10,8 @@ from typing import Any
 
 import h5py
 import numpy as np
+
+from seqmill.errors import UserError
 
 STRINGS = h5py.string_dtype("utf-8")
 
@@ -22,6 +26,9 @@ class EmbeddingWriter:
         lengths: (N,) residues of each.
         datasets: name to (width, dtype); names that start with `residues` hold a row per residue.
         attributes: root attributes.
+
+    Raises:
+        UserError: the disk has not enough room, at the start or later.
     """
 
     def __init__(
@@ -35,6 +42,7 @@ class EmbeddingWriter:
         self.path = path
         self.temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         self.offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+        check_room(path.parent, lengths, datasets)
         self.file = h5py.File(self.temporary, "w")
         self.file.create_dataset("ids", data=np.array(ids, dtype=object), dtype=STRINGS)
         self.file.create_dataset("lengths", data=np.asarray(lengths, dtype=np.int64))
@@ -86,7 +94,14 @@ class EmbeddingWriter:
         values = np.ascontiguousarray(values, dtype)
         position, left = offset + int(row) * values.shape[1] * dtype.itemsize, memoryview(values).cast("B")
         while left:
-            written = os.pwrite(self.descriptor, left, position)
+            try:
+                written = os.pwrite(self.descriptor, left, position)
+            except OSError as error:
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                    raise
+                raise UserError(
+                    f"{self.path.parent}: the disk is full or the quota used up; make room and run the same command again"
+                ) from None
             position, left = position + written, left[written:]
 
 
@@ -97,6 +112,22 @@ def _laid_out() -> h5py.h5p.PropDCID:
     properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     properties.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
     return properties
+
+
+def check_room(folder: Path, lengths: np.ndarray, datasets: Mapping[str, tuple[int, np.dtype]]) -> None:
+    """Compare the space a result needs with what is free, before any work is done for it.
+
+    Raises:
+        UserError: too little is free.
+    """
+    rows = {True: int(np.sum(lengths)), False: len(lengths)}
+    needed = sum(rows[is_per_residue(name)] * width * dtype.itemsize for name, (width, dtype) in datasets.items())
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise UserError(
+            f"{folder}: the embeddings need {needed / 1e9:.1f} GB, but the disk has {free / 1e9:.1f} GB free; make room, or "
+            "store less (pooling mean, fewer layers)"
+        )
 
 
 def is_per_residue(dataset: str) -> bool:
