@@ -183,7 +183,24 @@ def test_one_slow_measurement_does_not_decide():
     ],
 )
 def test_oom_is_told_from_other_failures(error, expected):
-    assert oom.is_oom(error) is expected
+    assert memory.is_oom(error) is expected
+
+
+def test_smaller_batches_are_measured_where_the_first_do_not_fit(monkeypatch):
+    """Whatever ran out, cuBLAS's own allocations included."""
+    held = [0]
+
+    def run(tokens: int) -> None:
+        if tokens > 5_000:
+            raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate(handle)")
+        held[0] = 10**9 + 1_000 * tokens
+
+    monkeypatch.setattr(memory, "forget_peaks", lambda _: None)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda _: None)
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda _: held[0])
+    found = memory.measure(run, CPU)
+    assert found.bytes_per_token == pytest.approx(1_000)
+    assert "1,024 and 4,096 tokens" in found.basis
 
 
 def test_requested_bytes_are_read_from_the_message():

@@ -14,7 +14,7 @@ import torch
 from safetensors import safe_open
 
 from seqmill.errors import UserError, first_line
-from seqmill.oom import is_oom
+from seqmill.memory import is_oom
 from seqmill.weights import Weights
 
 

@@ -125,7 +125,7 @@ class Job:
                 self._prepare()
                 self._embed()
             except Exception as error:
-                if not oom.is_oom(error):
+                if not memory.is_oom(error):
                     raise
                 return self._report_oom(error)
             self._write_meta()
@@ -151,10 +151,10 @@ class Job:
         self.datasets = dataset_names(self.layers, settings.pooling)
         self.types = self._types(config.hidden_size)
         check_room(self.folder, self.sequences.lengths, self.types)
-        self.matmul_flops = gpu.matmul_flops(self.device, dtype)
-        self.clock.mark("device_s")
         # Known before they are loaded, so that a report can tell where they do not fit.
         self.model_bytes = config.parameter_count * dtype.itemsize
+        self.matmul_flops = gpu.matmul_flops(self.device, dtype)
+        self.clock.mark("device_s")
         self.model, kernel = model.load(self.weights, config, dtype, self.device, settings.attention)
         asked = "auto because it is the best that works here" if settings.attention == "auto" else "as requested"
         self._choose("attention", kernel.version, asked)
@@ -204,7 +204,7 @@ class Job:
             if self.settings.attention == "auto" and self.model.kernel.is_flash:
                 self._compare_attention(dtype, heads, head_dim)
         except Exception as error:  # without a C compiler, a home directory or a known GPU, Triton fails in many ways
-            if oom.is_oom(error):
+            if memory.is_oom(error):
                 raise
             log.warning("compilation failed (%s): going on with PyTorch's operators", first_line(error)[:200])
             return False, "compilation failed"
@@ -238,9 +238,9 @@ class Job:
             return memory.choose_batch_size(self.settings.batch_size)
         try:
             self.fit = memory.measure(self.pipeline.probe, self.device)
-        except torch.OutOfMemoryError:
+        except Exception as error:
             # A batch size that the user gave may still be smaller than what is measured.
-            if self.settings.batch_size is None:
+            if not memory.is_oom(error) or self.settings.batch_size is None:
                 raise
         usable = memory.usable_bytes(self.device)
         worth_trying = TRIED_SHARE * self.sequences.tokens > memory.TRIED_TOKENS
@@ -255,7 +255,9 @@ class Job:
         batch = batches[len(batches) // 2]
         try:
             return float(batch.lengths.sum()) / self.pipeline.seconds(batch)
-        except torch.OutOfMemoryError:
+        except Exception as error:
+            if not memory.is_oom(error):
+                raise
             return 0.0
 
     def _announce(self) -> None:

@@ -28,6 +28,14 @@ USABLE_SHARE = 0.9
 CONTEXT_BYTES = 800 * 2**20
 # Reserved but unused memory is returned when it passes this share of the card.
 TRIM_SHARE = 0.2
+# Allocation failures that PyTorch raises as plain RuntimeErrors.
+MESSAGES = (
+    "CUDA error: out of memory",
+    "Triton Error [CUDA]: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "DefaultCPUAllocator: can't allocate memory",
+)
 GIB = 2**30
 
 
@@ -48,6 +56,13 @@ class Fit:
         return max(int(tokens) // BATCH_MULTIPLE * BATCH_MULTIPLE, 0)
 
 
+def is_oom(error: BaseException) -> bool:
+    """Whether an exception means that memory ran out, on the GPU or on the host."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(message in str(error) for message in MESSAGES)
+
+
 def fit(tokens: Sequence[int], peaks: Sequence[float], basis: str) -> Fit:
     """Straight line through measured peaks (bytes), least squares; the slope is at least one byte a token."""
     slope, static = np.polyfit(np.asarray(tokens, dtype=float), np.asarray(peaks, dtype=float), 1)
@@ -61,13 +76,13 @@ def measure(run: Callable[[int], None], device: torch.device) -> Fit:
         run: computes batches of so many tokens, as the pipeline will.
 
     Raises:
-        torch.OutOfMemoryError: not even the smallest fit.
+        Exception: one that `is_oom` knows: not even the smallest fit.
     """
     for sizes in PROBE_TOKENS:
         try:
             peaks = [_peak_reserved(run, tokens, device) for tokens in sizes]
-        except torch.OutOfMemoryError:
-            if sizes == PROBE_TOKENS[-1]:
+        except Exception as error:
+            if not is_oom(error) or sizes == PROBE_TOKENS[-1]:
                 raise
             log.debug("batches of %s tokens do not fit: measuring smaller ones", sizes)
             continue

@@ -13,24 +13,9 @@ from seqmill.errors import first_line
 from seqmill.files import write_json
 from seqmill.memory import GIB, Fit
 
-# Allocation failures that PyTorch raises as plain RuntimeErrors.
-MESSAGES = (
-    "CUDA error: out of memory",
-    "Triton Error [CUDA]: out of memory",
-    "CUBLAS_STATUS_ALLOC_FAILED",
-    "CUDNN_STATUS_ALLOC_FAILED",
-    "DefaultCPUAllocator: can't allocate memory",
-)
 UNITS = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 # Less than this held by others is the driver's own, not another process.
 OTHERS_BYTES = GIB
-
-
-def is_oom(error: BaseException) -> bool:
-    """Whether an exception means that memory ran out, on the GPU or on the host."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(message in str(error) for message in MESSAGES)
 
 
 def requested_bytes(error: BaseException) -> int | None:
