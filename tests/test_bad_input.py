@@ -369,6 +369,8 @@ BAD_MODELS = {
     "heads that do not fit": (lambda folder: edit_config(folder, num_attention_heads=7), "lacks sizes"),
     "text for a size": (lambda folder: edit_config(folder, hidden_size="large"), "lacks sizes"),
     "no heads": (lambda folder: edit_config(folder, num_attention_heads=0), "lacks sizes"),
+    "a fraction of a layer": (lambda folder: edit_config(folder, num_hidden_layers=5.5), "lacks sizes"),
+    "no epsilon": (lambda folder: edit_config(folder, layer_norm_eps=None), "lacks sizes"),
     "config.json damaged": (lambda folder: truncate(folder / "config.json", 50), "config.json"),
     "config.json holds a list": (lambda folder: (folder / "config.json").write_text("[]"), "config.json"),
     "truncated weights": (lambda folder: truncate(folder / "model.safetensors", 100_000), "weights"),

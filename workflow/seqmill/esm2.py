@@ -101,18 +101,24 @@ class Config:
         if not supported:
             raise UserError(f"model {name}: is of the ESM family, but no ESM-2; use an ESM-2 checkpoint")
         own = {field.name: fields[field.name] for field in dataclasses.fields(cls) if field.name in fields}
-        try:
-            config = cls(**own)
-            senseless = min(config.num_hidden_layers, config.intermediate_size, config.head_dim) < 1
-        except TypeError:
-            senseless = True
-        if senseless or config.head_dim % 2 or config.head_dim * config.num_attention_heads != config.hidden_size:
+        if not cls._makes_sense(own):
             raise UserError(f"model {name}: its config.json lacks sizes of the model or has wrong ones; get it again")
-        return config
+        return cls(**own)
+
+    @classmethod
+    def _makes_sense(cls, own: dict[str, Any]) -> bool:
+        width, heads = own.get("hidden_size"), own.get("num_attention_heads")
+        sizes = (width, heads, own.get("num_hidden_layers"), own.get("intermediate_size"))
+        if not all(type(size) is int and size > 0 for size in sizes):
+            return False
+        numbers = (own.get("layer_norm_eps"), own.get("rope_theta", cls.rope_theta))
+        if not all(type(number) in (int, float) and number > 0 for number in numbers):
+            return False
+        return isinstance(own.get("token_dropout"), bool) and width % heads == 0 and width // heads % 2 == 0
 
     @property
     def head_dim(self) -> int:
-        return self.hidden_size // max(self.num_attention_heads, 1)
+        return self.hidden_size // self.num_attention_heads
 
     @property
     def parameter_count(self) -> int:
