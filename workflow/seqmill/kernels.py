@@ -17,7 +17,6 @@ from seqmill.operators import Operators
 
 GELU_BLOCK = 2048
 MEAN_ROWS, MEAN_COLUMNS = 64, 64
-ATTENTION_ROWS, ATTENTION_STAGES = 64, 3
 
 
 @triton.jit
@@ -122,12 +121,12 @@ def _attend(
         sums = tl.zeros((ROWS, PADDED), tl.float32)
         whole = length // COLUMNS * COLUMNS
         for start in tl.range(0, whole, COLUMNS, num_stages=STAGES):
-            at = start.to(tl.int64) * stride
+            at = tl.cast(start, tl.int64) * stride
             highest, total, sums = _add_keys(
                 q, keys + at, values + at, COLUMNS, scale, highest, total, sums, HEAD, COLUMNS, True
             )
         if whole < length:
-            at = whole.to(tl.int64) * stride
+            at = tl.cast(whole, tl.int64) * stride
             highest, total, sums = _add_keys(
                 q, keys + at, values + at, length - whole, scale, highest, total, sums, HEAD, COLUMNS, False
             )
@@ -189,6 +188,11 @@ def mean(states: torch.Tensor, cu_seqlens: torch.Tensor) -> torch.Tensor:
     return out
 
 
+def attention_tile(padded: int) -> tuple[int, int, int]:
+    """Queries and keys of a tile, and how many tiles of keys are on their way at once, for a head of `padded` numbers."""
+    return 64, 64 if padded <= 64 else 32, 3
+
+
 def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, packing: Packing) -> torch.Tensor:
     """FlashAttention-2 (Dao 2023, arXiv:2307.08691) in tiles that fit proteins; see `attention.Attend`.
 
@@ -198,7 +202,8 @@ def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, packing:
     _, heads, head_dim = query.shape
     out = torch.empty(query.shape, dtype=query.dtype, device=query.device)
     padded = max(triton.next_power_of_2(head_dim), 16)
-    blocks = triton.cdiv(packing.max_seqlen, ATTENTION_ROWS)
+    rows, columns, stages = attention_tile(padded)
+    blocks = triton.cdiv(packing.max_seqlen, rows)
     _attend[(len(packing.tokens) * heads * blocks,)](
         query,
         key,
@@ -211,9 +216,9 @@ def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, packing:
         blocks,
         head_dim,
         padded,
-        ATTENTION_ROWS,
-        64 if padded <= 64 else 32,
-        ATTENTION_STAGES,
+        rows,
+        columns,
+        stages,
         num_warps=4,
     )
     return out
