@@ -29,8 +29,8 @@ def reference_model(folder: str, device: torch.device) -> EsmModel:
     """transformers' model in float32 with float32 rotary frequencies; TF32 stays off."""
     reference = EsmModel.from_pretrained(folder, dtype=torch.float32, add_pooling_layer=False).eval().to(device)
     head_dim = reference.config.hidden_size // reference.config.num_attention_heads
-    exponents = torch.arange(0, head_dim, 2, dtype=torch.float32, device=device) / head_dim
-    reference.rotary_embeddings.inv_freq = 1.0 / reference.config.rope_theta**exponents
+    exponents = torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim
+    reference.rotary_embeddings.inv_freq = (1.0 / reference.config.rope_theta**exponents).float().to(device)
     return reference
 
 

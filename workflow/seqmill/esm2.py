@@ -202,9 +202,10 @@ class ESM2(nn.Module):
         self.final_norm = nn.LayerNorm(self.width, config.layer_norm_eps)
         self.register_buffer("shifts", torch.empty(2 * self.layer_count + 1, self.width))
         # In float32 always: rounded to half precision they ruin long positions. Weights come in their dtype, so the model
-        # is moved between devices only. Made on the CPU, because under the meta device they would have no values.
-        exponents = torch.arange(0, config.head_dim, 2, dtype=torch.float32, device="cpu") / config.head_dim
-        self.register_buffer("inverse_frequencies", 1.0 / config.rope_theta**exponents, persistent=False)
+        # is moved between devices only. Made on the CPU, because under the meta device they would have no values, and in
+        # float64: a float32 power can come out one rounding apart from call to call, which 1,000 positions on is 3e-5.
+        exponents = torch.arange(0, config.head_dim, 2, dtype=torch.float64, device="cpu") / config.head_dim
+        self.register_buffer("inverse_frequencies", (1.0 / config.rope_theta**exponents).float(), persistent=False)
 
     @classmethod
     def from_checkpoint(cls, config: Config, checkpoint: Checkpoint, kernel: Kernel, dtype: torch.dtype) -> "ESM2":
