@@ -25,7 +25,7 @@ PARTS = {
     "read_s": "reading the FASTA",
     "device_s": "starting the GPU and measuring its ceiling",
     "load_s": "loading weights and FlashAttention-2",
-    "compile_s": "compiling kernels, nothing cached",
+    "compile_s": "compiling kernels, some of them cached",
     "measure_s": "measuring memory and batch sizes",
     "first_batch_s": "first batch, reader processes included",
 }

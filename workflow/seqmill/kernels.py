@@ -224,7 +224,7 @@ def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, packing:
     return out
 
 
-FUSED = Operators("Triton", layer_norm, rotate, gelu, mean)
+FUSED = Operators(layer_norm, rotate, gelu, mean)
 
 
 def fused(device: torch.device, dtype: torch.dtype, heads: int, head_dim: int) -> Operators:

@@ -12,13 +12,8 @@ from torch import nn
 
 
 class Operators(NamedTuple):
-    """One way to compute the steps; the arguments are those of the functions of this module.
+    """One way to compute the steps; the arguments are those of the functions of this module."""
 
-    Attributes:
-        name: how the log calls it.
-    """
-
-    name: str
     layer_norm: Callable[[torch.Tensor, torch.Tensor, nn.LayerNorm], torch.Tensor]
     rotate: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
     gelu: Callable[[torch.Tensor], torch.Tensor]
@@ -66,4 +61,4 @@ def mean(states: torch.Tensor, cu_seqlens: torch.Tensor) -> torch.Tensor:
     return sums[1::3] / (ends - begins - 2).unsqueeze(1)
 
 
-PLAIN = Operators("PyTorch", layer_norm, rotate, gelu, mean)
+PLAIN = Operators(layer_norm, rotate, gelu, mean)
