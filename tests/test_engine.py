@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from filelock import FileLock
 
-from seqmill import allocator, attention, gpu, memory, oom, pooling, progress
+from seqmill import allocator, attention, checksums, gpu, memory, oom, pooling, progress, store
 from seqmill.attention import Packing
 from seqmill.batches import PackedBatches, Sequences
 from seqmill.errors import UserError
@@ -27,7 +27,7 @@ from seqmill.job import Job
 from seqmill.memory import Fit
 from seqmill.operators import PLAIN
 from seqmill.pipeline import NotFinite, Pipeline, Timing
-from seqmill.store import EmbeddingWriter, read_rows
+from seqmill.store import EmbeddingFile
 
 CPU = torch.device("cpu")
 GIB = 2**30
@@ -64,52 +64,99 @@ def test_similar_lengths_share_a_batch_within_the_waste():
     assert attention._similar(np.array([7, 7, 5, 5]), 1.0) == [(0, 2), (2, 4)]
 
 
-def test_writer_takes_rows_in_any_order(tmp_path):
-    lengths = np.array([2, 1, 3])
-    types = {"mean": (4, np.dtype("f4")), "residues": (4, np.dtype("f2"))}
-    residues = np.arange(24, dtype=np.float16).reshape(6, 4)
-    with EmbeddingWriter(tmp_path / "e.h5", ["a", "b", "c"], lengths, types, {"model": "m"}) as writer:
-        assert not (tmp_path / "e.h5").exists()
-        writer.write(np.array([2, 0]), {"mean": np.full((2, 4), [[2], [0]]), "residues": residues[[3, 4, 5, 0, 1]]})
-        writer.write(np.array([1]), {"mean": np.ones((1, 4)), "residues": residues[[2]]})
-    with h5py.File(tmp_path / "e.h5") as file:
+TYPES = {"mean": (4, np.dtype("f4")), "residues": (4, np.dtype("f2"))}
+LENGTHS = np.array([2, 1, 3])
+RESIDUES = np.arange(24, dtype=np.float16).reshape(6, 4)
+
+
+def lay_out(path: Path) -> None:
+    store.lay_out(path, ["a", "b", "c"], LENGTHS, TYPES, {"model": "m"})
+
+
+def fill(file: EmbeddingFile) -> None:
+    """Rows in no order."""
+    file.write(np.array([2, 0]), {"mean": np.full((2, 4), [[2], [0]]), "residues": RESIDUES[[3, 4, 5, 0, 1]]})
+    file.write(np.array([1]), {"mean": np.ones((1, 4)), "residues": RESIDUES[[2]]})
+
+
+def test_rows_are_written_in_any_order(tmp_path):
+    path = tmp_path / "e.h5"
+    lay_out(path)
+    with EmbeddingFile(path, writable=True) as file:
+        fill(file)
+    with h5py.File(path) as file:
         assert file["ids"].asstr()[:].tolist() == ["a", "b", "c"]
         assert file["mean"][:, 0].tolist() == [0, 1, 2]
-        assert np.array_equal(file["residues"][:], residues)
+        assert np.array_equal(file["residues"][:], RESIDUES)
         assert file["offsets"][:].tolist() == [0, 2, 3, 6]
-        assert np.array_equal(read_rows(file["residues"]), residues)
         assert file.attrs["model"] == "m"
-    assert [path.name for path in tmp_path.iterdir()] == ["e.h5"]
+    with EmbeddingFile(path) as file:
+        assert np.array_equal(file.values("residues"), RESIDUES)
 
 
-def test_too_little_room_is_told_before_anything_is_written(tmp_path, monkeypatch):
+def test_blocks_give_what_was_written_in_ascending_order(tmp_path, monkeypatch):
+    path = tmp_path / "e.h5"
+    lay_out(path)
+    monkeypatch.setattr(store, "BLOCK_BYTES", 24)
+    with EmbeddingFile(path, writable=True) as file:
+        fill(file)
+        blocks = [(rows.tolist(), values.tolist()) for rows, values in file.blocks("residues", np.array([2, 1, 0]))]
+        some = [rows.tolist() for rows, _ in file.blocks("mean", np.array([2, 0]))]
+    assert blocks == [([0, 1], RESIDUES[:3].tolist()), ([2], RESIDUES[3:].tolist())]
+    assert some == [[0], [2]]
+
+
+def test_every_flipped_bit_changes_a_checksum(tmp_path):
+    path = tmp_path / "e.h5"
+    lay_out(path)
+    with EmbeddingFile(path, writable=True) as file:
+        fill(file)
+
+    def sums() -> dict[str, int]:
+        with EmbeddingFile(path) as file:
+            rows = np.arange(3)
+            return {"around": checksums.around(file)} | {n: checksums.of_dataset(file, n, rows) for n in TYPES}
+
+    whole, content = sums(), path.read_bytes()
+    with EmbeddingFile(path) as file:
+        places = {name: range(extent.offset, extent.end) for name, extent in file.extents.items()}
+    for place in [*places["mean"], *places["residues"]]:
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        found = sums()
+        assert [name for name in whole if found[name] != whole[name]] == [n for n in TYPES if place in places[n]]
+    path.write_bytes(content + b"more")
+    assert sums()["around"] != whole["around"]
+
+
+def test_checksums_of_batches_add_up_to_those_of_the_file(tmp_path):
+    lay_out(tmp_path / "e.h5")
+    with EmbeddingFile(tmp_path / "e.h5", writable=True) as file:
+        fill(file)
+        parts = checksums.of_rows(file, "residues", np.array([2, 0]), RESIDUES[[3, 4, 5, 0, 1]])
+        parts += checksums.of_rows(file, "residues", np.array([1]), RESIDUES[[2]])
+        whole = checksums.of_dataset(file, "residues", np.arange(3))
+        # Exchanged rows are another file.
+        exchanged = checksums.of_rows(file, "mean", np.array([0, 1]), file.values("mean")[[1, 0]])
+        assert parts % checksums.MODULUS == whole
+        assert exchanged != checksums.of_dataset(file, "mean", np.array([0, 1]))
+
+
+def test_too_little_room_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=2e9))
     types = {"mean": (1280, np.dtype("f4")), "residues": (1280, np.dtype("f2"))}
     with pytest.raises(UserError, match=r"need 2\.6 GB, but the disk has 2\.0 GB free; make room"):
-        EmbeddingWriter(tmp_path / "e.h5", ["a"], np.array([1_000_000]), types, {})
-    assert list(tmp_path.iterdir()) == []
+        store.check_room(tmp_path, np.array([1_000_000]), types)
 
 
 def test_a_disk_that_fills_up_is_told_in_one_sentence(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
+    lay_out(tmp_path / "e.h5")
     monkeypatch.setattr(os, "pwrite", full)
-    with (
-        pytest.raises(UserError, match="the disk is full or the quota used up; make room and run"),
-        EmbeddingWriter(tmp_path / "e.h5", ["a"], np.array([1]), {"mean": (4, np.dtype("f4"))}, {}) as writer,
-    ):
-        writer.write(np.array([0]), {"mean": np.ones((1, 4))})
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_writer_leaves_nothing_after_a_failure(tmp_path):
-    with (
-        pytest.raises(RuntimeError),
-        EmbeddingWriter(tmp_path / "e.h5", ["a"], np.array([1]), {"mean": (4, np.dtype("f4"))}, {}),
-    ):
-        raise RuntimeError
-    assert list(tmp_path.iterdir()) == []
+    sentence = "the disk is full or the quota used up; make room and run"
+    with EmbeddingFile(tmp_path / "e.h5", writable=True) as file, pytest.raises(UserError, match=sentence):
+        fill(file)
 
 
 def test_several_layers_have_a_dataset_each():
@@ -298,11 +345,48 @@ def test_a_taken_gpu_is_left_alone_until_its_holder_ends(tmp_path, monkeypatch, 
     holder.start()
     assert ready.wait(30)
     taken, free = FileLock(tmp_path / "0.lock"), FileLock(tmp_path / "1.lock")
-    assert gpu._take({0: taken, 1: free}) == 1
+    assert gpu._take({0: taken, 1: free}) == (free, 1)
     # However the holder ends, the kernel frees its lock.
     holder.kill()
-    assert gpu._take({0: FileLock(tmp_path / "0.lock")}) == 0
+    assert gpu._take({0: taken}) == (taken, 0)
     holder.join()
+
+
+@pytest.fixture
+def two_gpus(tmp_path, monkeypatch):
+    """PyTorch sees two GPUs that are not there."""
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    monkeypatch.setattr(gpu, "LOCKS", tmp_path)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: SimpleNamespace(uuid=f"GPU-{index}"))
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+
+
+def test_two_jobs_never_share_a_gpu_and_a_freed_one_is_taken_again(two_gpus):
+    with gpu.lease("auto") as first:
+        with gpu.lease("auto") as second:
+            assert {first.index, second.index} == {0, 1}
+        with gpu.lease("auto") as third:
+            assert third == second
+
+
+def test_a_job_whose_gpu_slurm_chose_takes_no_lock(two_gpus, monkeypatch, tmp_path):
+    monkeypatch.setenv("SLURM_JOB_ID", "1")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with gpu.lease("auto") as first, gpu.lease("auto") as second:
+        assert first.index == second.index == 0
+    assert list(tmp_path.iterdir()) == []
+    # In an allocation with several, jobs of a local run still have to share them out.
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with gpu.lease("auto") as first, gpu.lease("auto") as second:
+        assert {first.index, second.index} == {0, 1}
+
+
+def test_a_lock_folder_of_somebody_else_is_told(two_gpus, monkeypatch, tmp_path):
+    monkeypatch.setattr(gpu, "LOCKS", tmp_path / "nowhere")
+    with pytest.raises(UserError, match="cannot hold the locks that keep jobs on GPUs of their own"), gpu.lease("auto"):
+        pass
 
 
 def test_devices_that_are_not_there_are_refused():

@@ -16,9 +16,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from seqmill import merged, results, shards, weights
+from seqmill import checksums, merged, results, shards, weights
 from seqmill.errors import UserError
 from seqmill.fasta import read_all
+from seqmill.store import EmbeddingFile
 
 SABOTAGE = Path(__file__).parent / "sabotage"
 CHECK, MERGE, SHARD, WEIGHTS = ((rule, None) for rule in ("check", "merge", "shard", "weights"))
@@ -75,6 +76,11 @@ def assert_same_embeddings(path, expected_path):
         assert dict(file.attrs) == dict(expected_file.attrs)
 
 
+def finished_files(project):
+    """Results besides the input's pieces, diagnoses and what is kept to go on with."""
+    return [name for name in project.results() if not name.startswith(("oom/", "shards/")) and ".partial/" not in name]
+
+
 # What an edit of config/config.yaml runs again
 
 
@@ -92,6 +98,7 @@ def test_nothing_to_do_after_a_whole_run(undisturbed):
         {"streams": 2},
         {"attention": "sdpa"},
         {"compile": False},
+        {"on_oom": "retry"},
         {"gpus": 7},
     ],
     ids=lambda edit: next(iter(edit)),
@@ -111,6 +118,7 @@ def test_all_of_performance_at_once_runs_nothing_again(finished):
             "streams": 2,
             "attention": "sdpa",
             "compile": True,
+            "on_oom": "retry",
         }
     )
     assert finished.plan() == []
@@ -207,7 +215,7 @@ def test_out_of_memory_runs_only_that_shard_again(sharded, undisturbed):
     lines = failed.stdout.splitlines()
     title = lines.index("error: 1 of 2 shards ran out of memory:")
     heading, row = (line.split() for line in lines[title + 1 : title + 3])
-    assert heading == ["shard", "batch_size", "longest", "peak_GiB", "card_GiB", "recommended", "diagnosis"]
+    assert heading == ["shard", "batch_size", "longest", "done", "peak_GiB", "card_GiB", "recommended", "diagnosis"]
     assert row[:2] == ["0", "2048"]
     assert any(line.startswith("  -> ") for line in lines[title + 3 :])
     assert "The next run does exactly these shards again." in lines
@@ -220,8 +228,7 @@ def test_out_of_memory_runs_only_that_shard_again(sharded, undisturbed):
     assert content["requested_bytes"] == 2 * 2**30
     # On the CPU nothing is measured that a recommendation could rest on.
     assert content["recommended_batch_size"] is None
-    left = [name for name in sharded.results() if not name.startswith(("oom/", "shards/"))]
-    assert left == ["embed/1/embeddings.h5", "embed/1/meta.json", "weights.json"]
+    assert finished_files(sharded) == ["embed/1/embeddings.h5", "embed/1/meta.json", "weights.json"]
     assert not (folder / "embed/0").exists()
 
     survivor = (folder / "embed/1/embeddings.h5").stat().st_mtime_ns
@@ -233,6 +240,7 @@ def test_out_of_memory_runs_only_that_shard_again(sharded, undisturbed):
     assert json.loads((folder / "embed/0/meta.json").read_text())["settings"]["batch_size"] == 900
     assert_same_embeddings(folder / "embeddings.h5", undisturbed.folder / "results/embeddings.h5")
     assert diagnosis.exists()
+    assert not list((folder / "embed").glob("*.partial"))
     assert sharded.plan() == []
 
 
@@ -244,8 +252,7 @@ def test_a_killed_job_runs_only_that_shard_again(sharded, undisturbed):
     assert failed.returncode != 0
     assert marker.exists()
     assert sharded.jobs(failed.stdout) == EMBED
-    left = [name for name in sharded.results() if not name.startswith("shards/")]
-    assert left == ["embed/1/embeddings.h5", "embed/1/meta.json", "weights.json"]
+    assert finished_files(sharded) == ["embed/1/embeddings.h5", "embed/1/meta.json", "weights.json"]
 
     again = sharded.snakemake()
     assert again.returncode == 0, again.stdout
@@ -400,13 +407,16 @@ def test_layers_and_poolings_are_what_they_say(demo_model, small_fasta, tmp_path
 
 
 def edit_meta(folder, **changes):
+    """As another run would have written it."""
     path = folder / "meta.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    meta = json.loads(path.read_text()) | changes
+    path.write_text(json.dumps(checksums.sealed({name: value for name, value in meta.items() if name != "seal"})))
 
 
-def drop_from_meta(folder, key):
+def write_as_an_earlier_version(folder):
     path = folder / "meta.json"
-    path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != key}))
+    meta = json.loads(path.read_text())
+    path.write_text(json.dumps({name: value for name, value in meta.items() if name not in ("seal", "checksums")}))
 
 
 def edit_embeddings(folder, edit):
@@ -419,53 +429,147 @@ def truncate(path, size):
         file.truncate(size)
 
 
-TAMPERED = {
-    "foreign weights": (lambda folder: edit_meta(folder, checksum="0" * 64), "model weights"),
-    "foreign dtype": (lambda folder: edit_meta(folder, dtype="bfloat16"), "dtype"),
-    "foreign layers": (lambda folder: edit_meta(folder, layers=[3]), "layers"),
-    "foreign pooling": (lambda folder: edit_meta(folder, pooling=["bos"]), "pooling"),
-    "foreign fingerprint": (lambda folder: edit_meta(folder, fingerprint="0" * 64), "embed/1"),
-    "meta.json of another model": (
-        lambda folder: edit_embeddings(folder, lambda file: file.attrs.update(fingerprint="0" * 64)),
-        "embed/1",
+def flip(path, place):
+    content = bytearray(path.read_bytes())
+    content[place] ^= 4
+    path.write_bytes(content)
+
+
+def middle_of_mean(folder):
+    with EmbeddingFile(folder / "embeddings.h5") as file:
+        extent = file.extents["mean"]
+    return (extent.offset + extent.end) // 2
+
+
+FOREIGN = {
+    "weights": (lambda folder: edit_meta(folder, checksum="0" * 64), "other model weights than"),
+    "dtype": (lambda folder: edit_meta(folder, dtype="bfloat16"), "other dtype than"),
+    "layers": (lambda folder: edit_meta(folder, layers=[3]), "other layers than"),
+    "pooling": (lambda folder: edit_meta(folder, pooling=["bos"]), "other pooling than"),
+    "fingerprint": (lambda folder: edit_meta(folder, fingerprint="0" * 64), "other settings than"),
+    "earlier version": (write_as_an_earlier_version, "was written by another version of seqmill"),
+    "another shard": (
+        lambda folder: [
+            shutil.copy(folder.parent / "0" / name, folder / name) for name in ("embeddings.h5", "meta.json")
+        ],
+        "other sequences",
     ),
-    "no meta.json": (lambda folder: (folder / "meta.json").unlink(), "no meta.json"),
-    "damaged meta.json": (lambda folder: truncate(folder / "meta.json", 100), "meta.json: is damaged"),
-    "meta.json without a checksum": (lambda folder: drop_from_meta(folder, "checksum"), "embed/1"),
-    "no embeddings.h5": (lambda folder: (folder / "embeddings.h5").unlink(), "embeddings.h5: is missing or damaged"),
+}
+
+DAMAGED = {
+    "no meta.json": (lambda folder: (folder / "meta.json").unlink(), "there is no meta.json"),
+    "truncated meta.json": (lambda folder: truncate(folder / "meta.json", 100), "meta.json is damaged"),
+    "no JSON object": (lambda folder: (folder / "meta.json").write_text("[]"), "meta.json is damaged"),
+    "a changed byte of meta.json": (
+        lambda folder: flip(folder / "meta.json", (folder / "meta.json").read_text().index("SDPA")),
+        "meta.json is damaged",
+    ),
+    "no embeddings.h5": (lambda folder: (folder / "embeddings.h5").unlink(), "there is no embeddings.h5"),
     "truncated embeddings.h5": (
         lambda folder: truncate(folder / "embeddings.h5", 5000),
-        "embeddings.h5: is missing or damaged",
+        "embeddings.h5 is damaged (Unable to synchronously open file (truncated file",
+    ),
+    "a longer embeddings.h5": (
+        lambda folder: truncate(folder / "embeddings.h5", (folder / "embeddings.h5").stat().st_size + 1),
+        "its checksum of around",
     ),
     "embeddings.h5 of another shard": (
         lambda folder: shutil.copy(folder.parent / "0/embeddings.h5", folder / "embeddings.h5"),
-        "other sequences",
+        "its checksum of around",
+    ),
+    "a flipped bit in a vector": (
+        lambda folder: flip(folder / "embeddings.h5", middle_of_mean(folder)),
+        "its checksum of mean",
+    ),
+    "a flipped bit in an id": (
+        lambda folder: flip(
+            folder / "embeddings.h5",
+            (folder / "embeddings.h5").read_bytes().index((EmbeddingFile(folder / "embeddings.h5").ids()[0]).encode()),
+        ),
+        "its checksum of around",
+    ),
+    "not a number": (
+        lambda folder: edit_embeddings(
+            folder, lambda file: file["mean"].write_direct(np.full((1, 192), np.nan, "f4"), dest_sel=np.s_[3:4])
+        ),
+        "mean of rows 0 to",
+    ),
+    "another attribute": (
+        lambda folder: edit_embeddings(folder, lambda file: file.attrs.update(fingerprint="0" * 64)),
+        "its checksum of around",
     ),
     "no vectors in embeddings.h5": (
         lambda folder: edit_embeddings(folder, lambda file: file.pop("mean")),
-        "embed/1",
+        "embeddings.h5 is damaged",
     ),
-    "no folder": (shutil.rmtree, "no meta.json"),
+    "no folder": (shutil.rmtree, "there is no meta.json"),
 }
 
 
-@pytest.mark.parametrize(("tamper", "says"), TAMPERED.values(), ids=TAMPERED)
-def test_a_shard_that_does_not_belong_is_refused(undisturbed, tmp_path, tamper, says):
+@pytest.fixture
+def folders(undisturbed, tmp_path):
+    """Copies of the shards' folders."""
     shutil.copytree(undisturbed.folder / "results/embed", tmp_path / "embed")
-    folders = [tmp_path / "embed/0", tmp_path / "embed/1"]
-    records = undisturbed.folder / "results/shards/records.parquet"
-    results.check(folders, records)
-    tamper(folders[1])
+    return [tmp_path / "embed/0", tmp_path / "embed/1"]
+
+
+def assert_refused_by_check_and_merge(folders, records, says, tamper):
+    folder = folders[0].parent.parent
     for refuse in (
         lambda: results.check(folders, records),
-        lambda: merged.merge(folders, records, tmp_path / "embeddings.h5", tmp_path / "index.parquet"),
+        lambda: merged.merge(folders, records, folder / "embeddings.h5", folder / "index.parquet"),
     ):
+        tamper(folders[1])
         with pytest.raises(UserError) as refused:
             refuse()
         assert says in str(refused.value)
         assert "embed/1" in str(refused.value)
         assert "\n" not in str(refused.value)
-    assert [path.name for path in tmp_path.iterdir()] == ["embed"]
+        assert [path.name for path in folder.iterdir()] == ["embed"]
+
+
+@pytest.mark.parametrize(("tamper", "says"), FOREIGN.values(), ids=FOREIGN)
+def test_a_shard_that_does_not_belong_is_refused_and_left_alone(undisturbed, folders, tamper, says):
+    records = undisturbed.folder / "results/shards/records.parquet"
+    results.check(folders, records)
+    assert_refused_by_check_and_merge(folders, records, says, tamper)
+    assert (folders[1] / "embeddings.h5").exists()
+
+
+@pytest.mark.parametrize(("tamper", "says"), DAMAGED.values(), ids=DAMAGED)
+def test_a_damaged_shard_is_removed_to_be_done_again(undisturbed, folders, tamper, says):
+    whole = folders[1].with_name("whole")
+    shutil.copytree(folders[1], whole)
+
+    def restore_and_tamper(folder):
+        shutil.copytree(whole, folder, dirs_exist_ok=True)
+        tamper(folder)
+
+    records = undisturbed.folder / "results/shards/records.parquet"
+    assert_refused_by_check_and_merge(folders, records, says, restore_and_tamper)
+    assert not folders[1].exists()
+    assert (folders[0] / "embeddings.h5").exists()
+
+
+def test_all_damaged_shards_are_named_at_once(undisturbed, folders):
+    for folder in folders:
+        flip(folder / "embeddings.h5", -1)
+    with pytest.raises(UserError, match=r"^2 of 2 shards are missing or damaged.*embed/0: .*embed/1: "):
+        results.check(folders, undisturbed.folder / "results/shards/records.parquet")
+
+
+def test_a_damaged_shard_is_the_only_one_that_runs_again(finished, undisturbed):
+    """Found by merge too, when check had passed it."""
+    (finished.folder / "results/embeddings.h5").unlink()
+    flip(finished.folder / "results/embed/0/embeddings.h5", -1)
+    failed = finished.snakemake()
+    assert failed.returncode != 0
+    assert "error: 1 of 2 shards are missing or damaged" in failed.stdout
+    assert "Traceback" not in failed.stdout
+    again = finished.snakemake()
+    assert again.returncode == 0, again.stdout
+    assert finished.jobs(again.stdout) == [CHECK, EMBED[0], MERGE]
+    assert_same_embeddings(finished.folder / "results/embeddings.h5", undisturbed.folder / "results/embeddings.h5")
 
 
 def test_a_folder_too_few_is_refused(undisturbed, tmp_path):

@@ -3,7 +3,8 @@ rule embed:
 
     Needs: the shard's FASTA and the record of the model.
     Gives: a folder with embeddings.h5 and meta.json. Out of memory leaves oom.json there instead and is no failure of
-    this rule, or Snakemake would delete the diagnosis: check reads it and fails.
+    this rule, or Snakemake would delete the diagnosis: check reads it and fails. What is finished of a shard lies in
+    results/embed/<shard>.partial, which is no output: after an interruption the next run goes on from there.
     """
     input:
         fasta="results/shards/{shard}.fasta",
@@ -30,6 +31,7 @@ rule embed:
             --fasta {input.fasta:q} \
             --weights {input.weights:q} \
             --output {output.folder:q} \
+            --keep-partial \
             {params.result} \
             {resources.performance} \
             >{log:q} 2>&1 || [ $? -eq 3 ]

@@ -1,4 +1,7 @@
-"""Check that every shard is done, by the same model and settings; sum up, or say what ran out of memory."""
+"""Check that every shard is done and sound, by the same model and settings; sum up, or say what has to be done again.
+
+Shards that ran out of memory or are damaged lose their folder, so that the next run does exactly them again.
+"""
 
 import argparse
 import sys
@@ -10,7 +13,7 @@ from seqmill import cli, results
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folders", nargs="+", type=Path, required=True, help="one folder per shard, in order")
     parser.add_argument("--records", type=Path, required=True, help="records.parquet of shard.py")
     parser.add_argument("--oom", type=Path, required=True, help="where out-of-memory diagnoses go")
@@ -20,6 +23,7 @@ def main() -> None:
     results.collect_ooms(args.folders, args.oom)
     summary = results.check(args.folders, args.records)
     results.write_summary(summary, args.output)
+    results.remove_partials(args.folders)
     print(summary.to_string(index=False))
 
 

@@ -1,6 +1,7 @@
 """Embed the proteins of one FASTA file with a protein language model, on one GPU or on the CPU.
 
-Writes a folder with embeddings.h5 and meta.json, or with oom.json where memory ran out (exit status 3).
+Writes a folder with embeddings.h5 and meta.json, or with oom.json where memory ran out (exit status 3). What is
+finished is kept in FOLDER.partial meanwhile: after an interruption the same command goes on from there.
 """
 
 import time
@@ -9,13 +10,20 @@ STARTED = time.perf_counter()
 
 import argparse  # noqa: E402
 import logging  # noqa: E402
+import multiprocessing  # noqa: E402
 import os  # noqa: E402
 import sys  # noqa: E402
 from pathlib import Path  # noqa: E402
+from typing import NoReturn  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from seqmill import allocator, cli  # noqa: E402
+from seqmill.errors import EXIT_OUT_OF_MEMORY  # noqa: E402
+
+log = logging.getLogger(__name__)
+
+MAX_RETRIES = 3
 
 
 def parse() -> argparse.Namespace:
@@ -108,6 +116,20 @@ def parse() -> argparse.Namespace:
         default="auto",
         help="auto, cpu, cuda or cuda:N; auto takes a free GPU if there is one [%(default)s]",
     )
+    add(
+        "--on-oom",
+        choices=["fail", "retry"],
+        default="fail",
+        help="out of memory: fail, or retry in a fresh process with the batch size that the diagnosis recommends, up to "
+        f"{MAX_RETRIES} times, going on after the last finished batch [%(default)s]",
+    )
+    add("--retry", type=int, default=0, help=argparse.SUPPRESS)
+    add(
+        "--keep-partial",
+        action="store_true",
+        help="keep FOLDER.partial when all is done, too (without taking more room), until check.py removes it: for "
+        "workflows that throw away what a job wrote that was killed in its last moment",
+    )
     add("--verbose", action="store_true", help="log every batch, stream and operation")
     return parser.parse_args()
 
@@ -135,9 +157,24 @@ def main() -> int:
         attention=args.attention,
         compile=args.compile,
         device=args.device,
+        keep_partial=args.keep_partial,
     )
-    logging.getLogger(__name__).debug("settings: %s", settings)
-    return Job(args.fasta, args.output, found, settings, in_force, STARTED).run()
+    log.debug("settings: %s", settings)
+    job = Job(args.fasta, args.output, found, settings, in_force, STARTED)
+    status = job.run()
+    if status == EXIT_OUT_OF_MEMORY and args.on_oom == "retry" and job.recommended and args.retry < MAX_RETRIES:
+        retry(job.recommended, args.retry + 1)
+    return status
+
+
+def retry(batch_size: int, number: int) -> NoReturn:
+    """Become a fresh process that does the same with another batch size: nothing of this one's memory remains."""
+    log.warning("retry %d of %d in a fresh process, batch size %s", number, MAX_RETRIES, f"{batch_size:,}")
+    for child in multiprocessing.active_children():
+        child.kill()
+    # What the driver has open holds memory on the GPU.
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    os.execv(sys.executable, [sys.executable, *sys.argv, "--batch-size", str(batch_size), "--retry", str(number)])
 
 
 if __name__ == "__main__":

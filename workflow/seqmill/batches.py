@@ -1,5 +1,6 @@
 """Packed batches: sequences end to end, no padding between them, filled up to a fixed number of tokens."""
 
+import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -105,10 +106,12 @@ class Sequences:
         lengths[self.rows] = np.diff(self.offsets)
         return lengths
 
-    @property
-    def tokens(self) -> int:
-        """Tokens in all: residues and two special tokens a sequence."""
-        return int(self.offsets[-1]) + 2 * len(self)
+    def digest(self) -> str:
+        """SHA-256 over ids and residues in order, hexadecimal."""
+        digest = hashlib.sha256("\n".join(self.ids).encode())
+        digest.update(self.lengths.tobytes())
+        digest.update(self.residues)
+        return digest.hexdigest()
 
 
 def plan(tokens: np.ndarray, budget: int) -> np.ndarray:
@@ -155,17 +158,24 @@ class PackedBatches(Dataset):
     Args:
         budget: tokens in a batch, special tokens included.
         fill: fill every batch up to the budget, so that all have one shape; else only as long as needed.
+        first: leave out so many of the longest sequences. The others' batches do not depend on it if a batch of the
+            whole begins there.
     """
 
-    def __init__(self, sequences: Sequences, vocabulary: Vocabulary, budget: int, fill: bool):
+    def __init__(self, sequences: Sequences, vocabulary: Vocabulary, budget: int, fill: bool, first: int = 0):
         self.sequences = sequences
         self.vocabulary = vocabulary
         self.budget = budget
         self.fill = fill
-        self.bounds = plan(np.diff(sequences.offsets) + 2, budget)
+        self.bounds = first + plan(np.diff(sequences.offsets[first:]) + 2, budget)
 
     def __len__(self) -> int:
         return len(self.bounds) - 1
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Residues of each sequence in them, longest first."""
+        return np.diff(self.sequences.offsets[self.bounds[0] :])
 
     def shape(self, number: int) -> int:
         """Token slots of batch `number`."""
@@ -192,7 +202,7 @@ class PackedBatches(Dataset):
     def packing_efficiency(self) -> float:
         """Share of the token slots that hold residues or their special tokens."""
         slots = sum(self.shape(number) for number in range(len(self)))
-        return self.sequences.tokens / slots if slots else 1.0
+        return float(np.sum(self.lengths + 2)) / slots if slots else 1.0
 
 
 def loader(batches: PackedBatches, workers: int, pin_memory: bool) -> DataLoader:

@@ -9,21 +9,25 @@ from typing import Any
 
 
 @contextmanager
-def write_atomically(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside `path`; rename it to `path` when the block ends well, else delete it."""
+def write_atomically(path: Path, sync: bool = True) -> Iterator[Path]:
+    """Give a temporary name beside `path`; rename it to `path` when the block ends well, else delete it.
+
+    `sync` waits for the disk first, so that not even a power cut leaves half a file.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
-        with temporary.open("rb") as handle:
-            os.fsync(handle.fileno())
+        if sync:
+            with temporary.open("rb") as handle:
+                os.fsync(handle.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def write_json(path: Path, content: Any) -> None:
+def write_json(path: Path, content: Any, sync: bool = True) -> None:
     """Write `content` as indented JSON, atomically."""
-    with write_atomically(path) as temporary:
+    with write_atomically(path, sync) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n")
 
 

@@ -3,7 +3,6 @@
 import itertools
 import logging
 import os
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from seqmill.errors import UserError
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 2
+LOCKS = Path("/tmp")
 
 
 def cpu_count() -> int:
@@ -67,7 +67,8 @@ def lease(requested: str) -> Iterator[torch.device]:
 
     "auto" takes any free GPU that CUDA_VISIBLE_DEVICES shows, or the CPU where there is none; "cuda" insists on a
     GPU, "cuda:1" on that one. The lock is a file per GPU UUID, held through the kernel: it is free again however this
-    process ends. When all are taken it waits.
+    process ends. When all are taken it waits. A job's only GPU under SLURM is taken without a lock, as whether jobs
+    share GPUs is for SLURM to decide.
 
     Raises:
         UserError: no such GPU, or a name that is no device.
@@ -76,16 +77,27 @@ def lease(requested: str) -> Iterator[torch.device]:
         yield torch.device("cpu")
         return
     candidates = _candidates(requested)
-    folder = Path(tempfile.gettempdir()) / f"seqmill-gpus-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    locks = {index: FileLock(folder / f"{torch.cuda.get_device_properties(index).uuid}.lock") for index in candidates}
-    index = _take(locks)
+    if "SLURM_JOB_ID" in os.environ and torch.cuda.device_count() == 1:
+        lock, index = None, candidates[0]
+    else:
+        lock, index = _take({index: _lock(torch.cuda.get_device_properties(index).uuid) for index in candidates})
     device = torch.device("cuda", index)
-    torch.cuda.set_device(device)
     try:
+        torch.cuda.set_device(device)
         yield device
     finally:
-        locks[index].release()
+        if lock is not None:
+            lock.release()
+
+
+def _lock(uuid: str) -> FileLock:
+    """A lock that all of this user's processes on this machine share, whatever their TMPDIR."""
+    folder = LOCKS / f"seqmill-gpus-{os.getuid()}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        return FileLock(folder / f"{uuid}.lock")
+    except OSError as error:
+        raise UserError(f"{folder}: cannot hold the locks that keep jobs on GPUs of their own ({error})") from None
 
 
 def _candidates(requested: str) -> list[int]:
@@ -103,14 +115,16 @@ def _candidates(requested: str) -> list[int]:
     return [index]
 
 
-def _take(locks: dict[int, FileLock]) -> int:
+def _take(locks: dict[int, FileLock]) -> tuple[FileLock, int]:
     for attempt in itertools.count():
         for index, lock in locks.items():
             try:
                 lock.acquire(timeout=0)
-                return index
+                return lock, index
             except Timeout:
                 continue
+            except OSError as error:
+                raise UserError(f"{lock.lock_file}: cannot be locked ({error}); remove it") from None
         if attempt == 0:
             log.info("all %d GPUs are taken by other seqmill jobs: waiting for one", len(locks))
         time.sleep(POLL_SECONDS)

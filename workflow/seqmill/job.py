@@ -8,22 +8,23 @@ import logging
 import math
 import platform
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from seqmill import __version__, attention, gpu, memory, model, oom
+from seqmill import __version__, attention, checksums, gpu, memory, model, oom
 from seqmill.batches import PackedBatches, Sequences, loader
 from seqmill.errors import EXIT_OUT_OF_MEMORY, UserError, first_line
 from seqmill.fasta import read_proteins
 from seqmill.files import write_json
+from seqmill.partial import Partial, folder_for
 from seqmill.pipeline import NotFinite, Pipeline, Rows
 from seqmill.pooling import dataset_names
 from seqmill.progress import Progress
-from seqmill.store import EmbeddingWriter, check_room
+from seqmill.store import check_room
 from seqmill.weights import Weights
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ class Settings:
         batch_size: tokens, or None for auto.
         workers: DataLoader processes, or None for this GPU's share of the CPUs.
         compile: "auto", "on" or "off".
+        keep_partial: keep what was needed to go on after an interruption when the shard is finished, too.
     """
 
     dtype: str = "auto"
@@ -61,6 +63,7 @@ class Settings:
     attention: str = "auto"
     compile: str = "auto"
     device: str = "auto"
+    keep_partial: bool = False
 
 
 @dataclass
@@ -97,6 +100,7 @@ class Job:
     Attributes:
         chosen: the settings really used, name to value; what `meta.json` records.
         reasons: why, where a setting was chosen automatically.
+        recommended: after an out of memory, the batch size in tokens that would fit; None where none would.
     """
 
     def __init__(self, fasta: Path, folder: Path, weights: Weights, settings: Settings, allocator: str, started: float):
@@ -104,6 +108,7 @@ class Job:
         self.chosen: dict[str, Any] = {"allocator": allocator}
         self.reasons: dict[str, str] = {}
         self.fit: memory.Fit | None = None
+        self.recommended: int | None = None
         self.pipeline: Pipeline | None = None
         self.model_bytes = 0
         self.clock = Clock({}, started)
@@ -119,8 +124,11 @@ class Job:
         self.clock.mark("read_s")
         if not len(self.sequences):
             log.warning("%s holds no sequences: the result will be empty", self.fasta)
-        self._clear_folder()
-        with gpu.lease(self.settings.device) as self.device:
+        with (
+            Partial(folder_for(self.folder), self.settings.keep_partial) as self.partial,
+            gpu.lease(self.settings.device) as self.device,
+        ):
+            self._clear_folder()
             try:
                 self._prepare()
                 self._embed()
@@ -128,7 +136,9 @@ class Job:
                 if not memory.is_oom(error):
                     raise
                 return self._report_oom(error)
+            # The embeddings come last: they are what makes a finished shard.
             self._write_meta()
+            self.partial.publish(self.folder / "embeddings.h5")
         return 0
 
     def _clear_folder(self) -> None:
@@ -143,21 +153,23 @@ class Job:
 
     def _prepare(self) -> None:
         """Load the model, measure it and settle everything that was left to choose."""
-        settings = self.settings
         config = model.read_config(self.weights)
-        dtype, reason = model.choose_dtype(settings.dtype, self.device)
+        dtype, reason = model.choose_dtype(self.settings.dtype, self.device)
         self._choose("dtype", str(dtype).removeprefix("torch."), reason)
-        self.layers = model.resolve_layers(settings.layers, config.num_hidden_layers)
-        self.datasets = dataset_names(self.layers, settings.pooling)
+        self.layers = model.resolve_layers(self.settings.layers, config.num_hidden_layers)
+        self.datasets = dataset_names(self.layers, self.settings.pooling)
         self.types = self._types(config.hidden_size)
-        check_room(self.folder, self.sequences.lengths, self.types)
+        self.asked = self.settings
+        self._resume()
+        settings = self.settings
+        check_room(self.partial.folder, self.sequences.lengths[self.sequences.rows[self.done :]], self.types)
         # Known before they are loaded, so that a report can tell where they do not fit.
         self.model_bytes = config.parameter_count * dtype.itemsize
         self.matmul_flops = gpu.matmul_flops(self.device, dtype)
         self.clock.mark("device_s")
         self.model, kernel = model.load(self.weights, config, dtype, self.device, settings.attention)
-        asked = "auto because it is the best that works here" if settings.attention == "auto" else "as requested"
-        self._choose("attention", kernel.version, asked)
+        reason = "auto because it is the best that works here" if settings.attention == "auto" else self._requested()
+        self._choose("attention", kernel.version, reason)
         self.clock.mark("load_s")
 
         self.pipeline = Pipeline(self.model, self.device, self.datasets, settings.streams, settings.pin_memory)
@@ -175,6 +187,34 @@ class Job:
             self.reasons |= dict.fromkeys(("pin_memory", "streams", "allocator"), "without effect on the CPU")
         self._announce()
 
+    def _resume(self) -> None:
+        """Take up what an earlier process finished of this shard, with the settings that it had chosen."""
+        identity = {
+            "fingerprint": self._fingerprint()["fingerprint"],
+            "sequences": self.sequences.digest(),
+            "versions": versions(),
+        }
+        progress = self.partial.load(identity, list(self.datasets), self.sequences.rows)
+        self.done = progress.done
+        if not self.done:
+            return
+        done, share = f"{self.done:,} of {len(self.sequences):,} sequences", f"{self._completed_share():.0%}"
+        log.info("going on after %s (%s of the residues), which an earlier run finished", done, share)
+        chosen = progress.choices
+        if chosen and chosen["for"] == self._circumstances():
+            # Other batches or kernels would be other roundings.
+            self.settings = replace(self.settings, **chosen["settings"])
+
+    def _completed_share(self) -> float:
+        """Share of the residues whose embeddings are written."""
+        progress, total = self.partial.progress, self.sequences.offsets[-1]
+        return float(self.sequences.offsets[progress.done] / total) if progress and total else 0.0
+
+    def _circumstances(self) -> dict[str, Any]:
+        """What automatic choices depend on, besides the shard."""
+        asked = {name: getattr(self.asked, name) for name in ("batch_size", "attention", "compile")}
+        return {**asked, "device": gpu.describe(self.device)}
+
     def _types(self, width: int) -> dict[str, tuple[int, np.dtype]]:
         """Width and dtype of each dataset: residues in half precision where they were computed so."""
         half = np.dtype(np.float32 if self.chosen["dtype"] == "float32" else np.float16)
@@ -184,13 +224,18 @@ class Job:
         }
 
     def _batches(self, budget: int) -> PackedBatches:
-        return PackedBatches(self.sequences, self.model.vocabulary, budget, fill=self.device.type == "cuda")
+        fill = self.device.type == "cuda"
+        return PackedBatches(self.sequences, self.model.vocabulary, budget, fill, self.done)
+
+    def _requested(self) -> str:
+        """Why a setting that was not chosen now is as it is."""
+        return "as requested" if self.settings is self.asked else "as before the interruption"
 
     def _compile(self, dtype: torch.dtype, heads: int, head_dim: int) -> tuple[bool, str]:
         """Take the fused kernels if asked to, or if compiling them pays; says whether it did, and why."""
         wanted = self.settings.compile
         if wanted == "off":
-            return False, "as requested"
+            return False, self._requested()
         if self.device.type != "cuda":
             return False, "it needs a GPU"
         work_s = self._predicted_seconds()
@@ -209,7 +254,7 @@ class Job:
             log.warning("compilation failed (%s): going on with PyTorch's operators", first_line(error)[:200])
             return False, "compilation failed"
         pays = "memory is short" if math.isinf(work_s) else f"there are about {work_s:.0f} s of work"
-        return True, "as requested" if wanted == "on" else f"auto because {pays}"
+        return True, self._requested() if wanted == "on" else f"auto because {pays}"
 
     def _compare_attention(self, dtype: torch.dtype, heads: int, head_dim: int) -> None:
         """Take seqmill's own attention kernel if it is faster than the ladder's for sequences like the shard's."""
@@ -218,24 +263,26 @@ class Job:
         except UserError as error:
             log.warning("%s: going on with %s", error, self.model.kernel.version)
             return
-        length = int(np.average(self.sequences.lengths, weights=self.sequences.lengths)) + 2
+        lengths = self._batches(SAMPLE_TOKENS).lengths
+        length = int(np.average(lengths, weights=lengths)) + 2
         found = attention.faster(self.model.kernel, own, self.device, dtype, heads, head_dim, length)
         self.model.kernel = found
         self._choose("attention", found.version, "auto because it is the fastest that works here")
 
     def _predicted_seconds(self) -> float:
         """How long the shard would take without compiled kernels, from a batch of its middle."""
-        if not len(self.sequences):
+        residues = self._batches(SAMPLE_TOKENS).lengths.sum()
+        if not residues:
             return 0.0
         # The better of two: the first one loads kernels.
         rate = max(self._rate(SAMPLE_TOKENS) for _ in range(2))
         # Where so little does not fit, the kernels are wanted for the memory they save.
-        return self.sequences.residues.size / rate if rate else math.inf
+        return residues / rate if rate else math.inf
 
     def _batch_size(self) -> tuple[int, str]:
         """The batch size in tokens, and why."""
         if self.device.type != "cuda":
-            return memory.choose_batch_size(self.settings.batch_size)
+            return self._reasoned(memory.choose_batch_size(self.settings.batch_size))
         try:
             self.fit = memory.measure(self.pipeline.probe, self.device)
         except Exception as error:
@@ -243,11 +290,14 @@ class Job:
             if not memory.is_oom(error) or self.settings.batch_size is None:
                 raise
         usable = memory.usable_bytes(self.device)
-        worth_trying = TRIED_SHARE * self.sequences.tokens > memory.TRIED_TOKENS
+        worth_trying = TRIED_SHARE * np.sum(self._batches(SAMPLE_TOKENS).lengths + 2) > memory.TRIED_TOKENS
         rate = self._rate if worth_trying else None
         chosen = memory.choose_batch_size(self.settings.batch_size, self.fit, usable, rate)
         memory.forget_peaks(self.device)
-        return chosen
+        return self._reasoned(chosen)
+
+    def _reasoned(self, chosen: tuple[int, str]) -> tuple[int, str]:
+        return chosen if self.settings.batch_size is None else (chosen[0], self._requested())
 
     def _rate(self, budget: int) -> float:
         """Residues per second on the GPU in a batch of `budget` tokens from the shard's middle; 0 if that does not fit."""
@@ -279,15 +329,18 @@ class Job:
             log.info("%-18s %s", name, text)
 
     def _embed(self) -> None:
-        """Run all batches into `embeddings.h5`."""
-        path = self.folder / "embeddings.h5"
-        with (
-            EmbeddingWriter(path, self.sequences.ids, self.sequences.lengths, self.types, self._attributes()) as writer,
-            Progress(int(self.sequences.offsets[-1])) as progress,
-        ):
+        """Run all batches into the partial result's file."""
+        chosen = {
+            "batch_size": self.chosen["batch_size"],
+            "attention": self.model.kernel.name,
+            "compile": "on" if self.chosen["compile"] else "off",
+        }
+        choices = {"for": self._circumstances(), "settings": chosen}
+        self.partial.begin(self.sequences.ids, self.sequences.lengths, self.types, self._attributes(), choices)
+        with Progress(int(self.batches.lengths.sum())) as progress:
 
             def write(rows: Rows) -> None:
-                writer.write(rows.batch.rows, rows.values)
+                self.partial.write(rows.batch.rows, rows.values)
 
             prefetched = loader(self.batches, self.chosen["dataloader_workers"], self.settings.pin_memory)
             try:
@@ -298,8 +351,9 @@ class Job:
                     f"{self.chosen['dtype']}; use dtype bfloat16 or float32"
                 ) from None
             self.clock.mark("embed_s")
+        self.partial.flush()
         self.clock.mark("close_s")
-        self._tell_waiting(path.stat().st_size)
+        self._tell_waiting(self.partial.path.stat().st_size)
 
     def _tell_waiting(self, written: int) -> None:
         """Warn where the GPU stood idle between batches, and say what to do about it."""
@@ -341,7 +395,7 @@ class Job:
     def _write_meta(self) -> None:
         """Write `meta.json`, the last file of a finished shard."""
         timing, cuda = self.pipeline.timing, self.device.type == "cuda"
-        flops = self.model.flops(self.sequences.lengths, max(self.layers))
+        flops = self.model.flops(self.batches.lengths, max(self.layers))
         busy_s = timing.compute_s if cuda else timing.steady_s
         meta = {
             "status": "done",
@@ -353,7 +407,10 @@ class Job:
             "device": gpu.describe(self.device),
             "versions": versions(),
             "sequences": len(self.sequences),
-            "residues": timing.residues,
+            "residues": int(self.sequences.offsets[-1]),
+            "resumed_after": self.done,
+            "out_of_memory": self.partial.progress.ooms,
+            "checksums": {name: f"{value:016x}" for name, value in self.partial.progress.checksums.items()},
             "batches": timing.batches,
             "longest_sequence": int(self.sequences.lengths.max(initial=0)),
             "packing_efficiency": round(self.batches.packing_efficiency(), 4),
@@ -369,13 +426,13 @@ class Job:
             },
             "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         }
-        write_json(self.folder / "meta.json", meta)
+        write_json(self.folder / "meta.json", checksums.sealed(meta))
         log.info("done: %s residues, %s residues/s", f"{timing.residues:,}", f"{meta['residues_per_s'] or 0:,.0f}")
 
     def _report_oom(self, error: Exception) -> int:
         """Write `oom.json` and tell people; returns the exit status."""
         usage = oom.read_usage(self.device)
-        batch = self.pipeline.current if self.pipeline else None
+        batch, progress = self.pipeline.current if self.pipeline else None, self.partial.progress
         work = oom.Work(
             shard=self.fasta.stem,
             model=self.weights.name,
@@ -386,8 +443,13 @@ class Job:
             sequences_in_batch=len(batch.lengths) if batch else None,
             longest_sequence=int(batch.lengths.max()) if batch else None,
             batches_completed=self.pipeline.timing.batches if self.pipeline else 0,
+            completed_share=round(self._completed_share(), 4),
+            earlier=[earlier["batch_size"] for earlier in progress.ooms] if progress else [],
         )
         content = oom.report(work, usage, self.fit, error, self.device, self.chosen["allocator"], versions())
+        self.recommended = content["recommended_batch_size"]
+        kept = ("batch_size", "recommended_batch_size", "requested_bytes", "peak_reserved_bytes", "message", "created")
+        self.partial.record_oom({name: content[name] for name in kept})
         path = oom.write(self.folder, content)
         log.error("%s\nwritten to %s", oom.describe(content), path)
         return EXIT_OUT_OF_MEMORY

@@ -67,9 +67,21 @@ def load(
         UserError: weights missing or of another shape, or the requested attention kernel does not work.
         torch.OutOfMemoryError: the weights do not fit on the device.
     """
+    if device.type == "cpu":
+        _settle_mkl()
     kernel = attention.choose(requested_attention, device, dtype, config.num_attention_heads, config.head_dim)
     source = checkpoint.Checkpoint(weights, "esm.", device)
     return esm2.ESM2.from_checkpoint(config, source, kernel, dtype), kernel
+
+
+def _settle_mkl() -> None:
+    """Use the threaded sine and cosine once, for nothing.
+
+    The first time that MKL shares one of them among threads, a thread's part now and then comes out with errors of
+    1e-4 (seen with PyTorch 2.13 on two cores, once in five starts of a busy process; never from the second time on).
+    """
+    angles = torch.zeros(1 << 15)
+    angles.cos(), angles.sin()
 
 
 def choose_dtype(requested: str, device: torch.device) -> tuple[torch.dtype, str]:

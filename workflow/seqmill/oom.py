@@ -2,7 +2,7 @@
 
 import datetime
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,8 @@ class Work:
     Attributes:
         batch_size: the budget in tokens.
         longest_sequence: residues of the longest sequence in the failed batch.
+        completed_share: of the shard's residues, what is finished and kept for the next run.
+        earlier: batch sizes that ran out of memory before.
     """
 
     shard: str
@@ -80,6 +82,8 @@ class Work:
     sequences_in_batch: int | None = None
     longest_sequence: int | None = None
     batches_completed: int = 0
+    completed_share: float = 0.0
+    earlier: list[int | None] = field(default_factory=list)
 
 
 def recommend_batch_size(work: Work, usage: Usage, fit: Fit | None) -> tuple[int | None, str]:

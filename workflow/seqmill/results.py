@@ -2,16 +2,19 @@
 
 import logging
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import h5py
 import jsonschema
 import numpy as np
 import pandas as pd
 
+from seqmill import checksums, partial
 from seqmill.errors import UserError
 from seqmill.files import read_json, write_atomically
+from seqmill.store import Damaged, EmbeddingFile
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +51,7 @@ def collect_ooms(folders: list[Path], destination: Path) -> None:
                 "shard": folder.name,
                 "batch_size": content["batch_size"],
                 "longest": content["longest_sequence"],
+                "done": f"{content['completed_share']:.0%}",
                 "peak_GiB": round(content["peak_reserved_bytes"] / GIB, 2),
                 "card_GiB": round(content["device"]["total_bytes"] / GIB, 2),
                 "recommended": content["recommended_batch_size"] or "none fits",
@@ -71,69 +75,117 @@ def collect_ooms(folders: list[Path], destination: Path) -> None:
     )
 
 
+class Unusable(Exception):
+    """A shard's folder holds no finished shard, or a damaged one: it has to be done again."""
+
+
 def check(folders: list[Path], records: Path) -> pd.DataFrame:
     """One row per shard, after making sure that all are whole and were made alike.
 
+    Everything is read and compared with its checksums. Damaged and incomplete folders are removed, so that the next
+    run does exactly them again; what another model, input or version made is refused and left alone.
+
     Raises:
-        UserError: a shard is missing, incomplete, of other sequences, or made with another model or settings.
+        UserError: a shard is missing, damaged, of other sequences, or made with another model or settings.
     """
-    expected = pd.read_parquet(records, columns=["sequence_sha256", "shard", "row"]).drop_duplicates("sequence_sha256")
+    columns = ["sequence_sha256", "length", "shard", "row"]
+    expected = pd.read_parquet(records, columns=columns).drop_duplicates("sequence_sha256")
     missing = sorted(set(expected["shard"]) - set(range(len(folders))))
     if missing:
         raise UserError(
             f"{records}: deals sequences to shard {missing[0]}, but {len(folders)} folders were given; give all"
         )
-    rows = []
-    reference: dict[str, Any] = {}
+    metas: dict[Path, dict[str, Any]] = {}
+    unusable: dict[Path, str] = {}
     for number, folder in enumerate(folders):
-        meta = read_meta(folder)
-        reference = reference or meta
-        differing = [name for key, name in FINGERPRINT.items() if meta[key] != reference[key]]
-        if differing or meta["fingerprint"] != reference["fingerprint"]:
-            what = ", ".join(differing) or "settings"
-            raise UserError(f"{folder} was made with other {what} than {folders[0]}; {AGAIN}")
-        hashes = expected[expected["shard"] == number].sort_values("row")["sequence_sha256"].to_numpy()
-        _check_embeddings(folder, meta, hashes)
-        rows.append(_summarise(folder, meta))
-    return pd.DataFrame(rows)
+        try:
+            metas[folder] = meta = read_meta(folder)
+            first, reference = next(iter(metas.items()))
+            _refuse_other_settings(folder, meta, first, reference)
+            _verify(folder, meta, expected[expected["shard"] == number].sort_values("row"))
+        except Unusable as problem:
+            unusable[folder] = str(problem)
+    if unusable:
+        _remove(unusable, len(folders))
+    return pd.DataFrame([_summarise(folder, metas[folder]) for folder in folders])
+
+
+def _remove(unusable: dict[Path, str], count: int) -> None:
+    for folder in unusable:
+        shutil.rmtree(folder, ignore_errors=True)
+    problems = "; ".join(f"{folder}: {problem}" for folder, problem in unusable.items())
+    raise UserError(
+        f"{len(unusable)} of {count} shards are missing or damaged and have been removed ({problems}); "
+        "run the same command again, which does exactly these"
+    )
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
     """A finished shard's `meta.json`.
 
     Raises:
-        UserError: the folder holds no finished shard.
+        Unusable: it is missing or damaged.
+        UserError: another version of seqmill wrote it.
     """
     path = folder / "meta.json"
     try:
         meta = read_json(path)
-        jsonschema.validate(meta, read_json(META_SCHEMA))
     except FileNotFoundError:
-        raise UserError(f"{folder}: holds no finished shard (no meta.json); remove the folder and run again") from None
-    except (ValueError, jsonschema.ValidationError):
-        raise UserError(f"{path}: is damaged or of another version; remove the folder and run again") from None
+        raise Unusable("there is no meta.json") from None
+    except (OSError, ValueError):
+        raise Unusable("meta.json is damaged") from None
+    if not isinstance(meta, dict) or ("seal" in meta and not checksums.is_intact(meta)):
+        raise Unusable("meta.json is damaged")
+    try:
+        jsonschema.validate(meta, read_json(META_SCHEMA))
+    except jsonschema.ValidationError:
+        raise UserError(f"{path}: was written by another version of seqmill; {AGAIN}") from None
     return meta
 
 
-def _check_embeddings(folder: Path, meta: dict[str, Any], hashes: np.ndarray) -> None:
-    path = folder / "embeddings.h5"
+def _refuse_other_settings(folder: Path, meta: dict[str, Any], first: Path, reference: dict[str, Any]) -> None:
+    differing = [name for key, name in FINGERPRINT.items() if meta[key] != reference[key]]
+    if differing or meta["fingerprint"] != reference["fingerprint"]:
+        what = ", ".join(differing) or "settings"
+        raise UserError(f"{folder} was made with other {what} than {first}; {AGAIN}")
+
+
+def _verify(folder: Path, meta: dict[str, Any], expected: pd.DataFrame) -> None:
+    """Compare the embeddings with what was computed, to the byte, and with what the shard consists of.
+
+    Raises:
+        Unusable: they are missing or damaged.
+        UserError: they are of other sequences.
+    """
+    with _opened(folder / "embeddings.h5") as file:
+        _compare(meta, checksums.AROUND, checksums.around(file))
+        hashes, lengths = expected["sequence_sha256"].to_numpy(), expected["length"].to_numpy()
+        if not (np.array_equal(file.ids(), hashes) and np.array_equal(file.lengths, lengths)):
+            raise UserError(f"{file.path}: holds other sequences than this shard of the input; {AGAIN}")
+        for name in meta["datasets"]:
+            found = 0
+            for rows, values in file.blocks(name, np.arange(len(file.lengths))):
+                found += checksums.of_rows(file, name, rows, values)
+                if not np.isfinite(values).all():
+                    raise Unusable(f"embeddings.h5 is damaged ({name} of rows {rows[0]} to {rows[-1]} is not finite)")
+            _compare(meta, name, found % checksums.MODULUS)
+
+
+def _compare(meta: dict[str, Any], name: str, found: int) -> None:
+    if meta["checksums"][name] != f"{found:016x}":
+        raise Unusable(f"embeddings.h5 is damaged (its checksum of {name} is not the one in meta.json)")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[EmbeddingFile]:
     try:
-        with h5py.File(path) as file:
-            ids = file["ids"].asstr()[:]
-            fingerprint = file.attrs["fingerprint"]
-            missing = set(meta["datasets"]) - set(file)
-    except (OSError, KeyError) as error:
-        raise UserError(f"{path}: is missing or damaged ({error}); remove {folder} and run again") from None
-    if missing:
-        raise UserError(
-            f"{path}: is missing or damaged (no {', '.join(sorted(missing))}); remove {folder} and run again"
-        )
-    if fingerprint != meta["fingerprint"]:
-        raise UserError(
-            f"{path}: was made with other settings than {folder}/meta.json says; remove {folder} and run again"
-        )
-    if not np.array_equal(ids, hashes):
-        raise UserError(f"{path}: holds other sequences than this shard of the input; {AGAIN}")
+        file = EmbeddingFile(path)
+    except FileNotFoundError:
+        raise Unusable(f"there is no {path.name}") from None
+    except Damaged as error:
+        raise Unusable(f"{path.name} is damaged ({error})") from None
+    with file:
+        yield file
 
 
 def _summarise(folder: Path, meta: dict[str, Any]) -> dict[str, Any]:
@@ -147,11 +199,19 @@ def _summarise(folder: Path, meta: dict[str, Any]) -> dict[str, Any]:
         "dtype": meta["dtype"],
         "attention": meta["settings"]["attention"],
         "batch_size": meta["settings"]["batch_size"],
+        "resumed_after": meta["resumed_after"],
+        "out_of_memory": len(meta["out_of_memory"]),
         "residues_per_s": meta["residues_per_s"],
         "utilisation": meta["model_flop_utilisation"],
         "packing": meta["packing_efficiency"],
         "peak_GiB": None if peak is None else round(peak / GIB, 2),
     }
+
+
+def remove_partials(folders: list[Path]) -> None:
+    """Remove what was kept to go on with after an interruption, once all shards are finished and sound."""
+    for folder in folders:
+        partial.remove(partial.folder_for(folder))
 
 
 def write_summary(summary: pd.DataFrame, path: Path) -> None:

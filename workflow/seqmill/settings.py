@@ -135,7 +135,7 @@ def performance_flags(config: dict[str, Any]) -> str:
 
 
 def _performance_flags(performance: dict[str, Any]) -> Iterator[str]:
-    for key in ("batch_size", "dataloader_workers", "streams", "attention"):
+    for key in ("batch_size", "dataloader_workers", "streams", "attention", "on_oom"):
         yield from ("--" + key.replace("_", "-"), str(performance[key]))
     yield from ("--compile", {True: "on", False: "off"}.get(performance["compile"], "auto"))
     for key in ("pin_memory", "expandable_segments"):

@@ -1,77 +1,111 @@
-"""The result file: HDF5 with one dataset per pooling, whole or not there."""
+"""The result file: HDF5 with one dataset per pooling, whose rows are written where they belong in any order."""
 
 import errno
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import h5py
 import numpy as np
 
-from seqmill.errors import UserError
+from seqmill.errors import UserError, first_line
 
 STRINGS = h5py.string_dtype("utf-8")
+# What is read or copied at a time.
+BLOCK_BYTES = 64 * 2**20
 
 
-class EmbeddingWriter:
-    """Writes one `embeddings.h5`, row by row in any order, under a temporary name until it is complete.
-
-    Use as a context manager: leaving it normally closes the file and gives it its name, an exception removes it.
+def lay_out(
+    path: Path,
+    ids: Sequence[str],
+    lengths: np.ndarray,
+    datasets: Mapping[str, tuple[int, np.dtype]],
+    attributes: Mapping[str, Any],
+) -> None:
+    """Create a result file that is complete but for the values of its datasets.
 
     Args:
         ids: (N,) names of the rows.
         lengths: (N,) residues of each.
         datasets: name to (width, dtype); names that start with `residues` hold a row per residue.
         attributes: root attributes.
+    """
+    with h5py.File(path, "w") as file:
+        file.create_dataset("ids", data=np.array(ids, dtype=object), dtype=STRINGS)
+        file.create_dataset("lengths", data=np.asarray(lengths, dtype=np.int64))
+        if any(is_per_residue(name) for name in datasets):
+            file.create_dataset("offsets", data=_offsets(lengths))
+        for name, (width, dtype) in datasets.items():
+            rows = int(np.sum(lengths)) if is_per_residue(name) else len(lengths)
+            file.create_dataset(name, (rows, width), dtype, dcpl=_laid_out())
+        file.attrs.update(attributes)
+
+
+class Damaged(Exception):
+    """A file is no whole result file."""
+
+
+@dataclass(frozen=True)
+class Extent:
+    """Where the values of a dataset stand in the file: `offset` in bytes, then row after row without gaps."""
+
+    offset: int
+    shape: tuple[int, int]
+    dtype: np.dtype
+
+    @property
+    def row_bytes(self) -> int:
+        return self.shape[1] * self.dtype.itemsize
+
+    @property
+    def end(self) -> int:
+        return self.offset + self.shape[0] * self.row_bytes
+
+
+class EmbeddingFile:
+    """A result file, finished or with rows still to be written. Use as a context manager.
+
+    Values bypass HDF5: through h5py each access holds Python's lock, which stalls the thread that feeds the GPU, and
+    rows in no order take a call each.
+
+    Attributes:
+        lengths: (N,) int64, residues per sequence.
+        offsets: (N + 1,) int64, where each sequence begins in a dataset with a row per residue.
+        extents: dataset name to where its values stand.
+        attributes: root attributes.
 
     Raises:
-        UserError: the disk has not enough room, at the start or later.
+        FileNotFoundError: there is none.
+        Damaged: it is no whole result file.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        ids: Sequence[str],
-        lengths: np.ndarray,
-        datasets: Mapping[str, tuple[int, np.dtype]],
-        attributes: Mapping[str, Any],
-    ):
+    def __init__(self, path: Path, writable: bool = False):
         self.path = path
-        self.temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        self.offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
-        check_room(path.parent, lengths, datasets)
-        self.file = h5py.File(self.temporary, "w")
-        self.file.create_dataset("ids", data=np.array(ids, dtype=object), dtype=STRINGS)
-        self.file.create_dataset("lengths", data=np.asarray(lengths, dtype=np.int64))
-        if any(is_per_residue(name) for name in datasets):
-            self.file.create_dataset("offsets", data=self.offsets)
-        for name, (width, dtype) in datasets.items():
-            rows = int(self.offsets[-1]) if is_per_residue(name) else len(lengths)
-            self.file.create_dataset(name, (rows, width), dtype, dcpl=_laid_out())
-        self.file.attrs.update(attributes)
-        self.file.flush()
-        # Rows go straight to their place in the file: through h5py each write holds Python's lock, which stalls the
-        # thread that feeds the GPU, and rows in no order take a call to HDF5 each.
-        self.places = {name: (self.file[name].id.get_offset(), self.file[name].dtype) for name in datasets}
-        self.descriptor = os.open(self.temporary, os.O_WRONLY)
+        try:
+            with h5py.File(path) as file:
+                self.lengths = file["lengths"][:]
+                self.extents = {name: _extent(file[name]) for name in file if name not in ("ids", "lengths", "offsets")}
+                self.attributes = dict(file.attrs)
+        except FileNotFoundError:
+            raise
+        except Exception as error:  # h5py has one for every way in which a file can be damaged
+            raise Damaged(first_line(error)) from None
+        self.offsets = _offsets(self.lengths)
+        self.descriptor = os.open(path, os.O_RDWR if writable else os.O_RDONLY)
 
-    def __enter__(self) -> "EmbeddingWriter":
+    def __enter__(self) -> "EmbeddingFile":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        try:
-            self.file.close()
-            if kind is None:
-                os.fsync(self.descriptor)
-                self.temporary.replace(self.path)
-        finally:
-            os.close(self.descriptor)
-            self.temporary.unlink(missing_ok=True)
+    def __exit__(self, *_: object) -> None:
+        os.close(self.descriptor)
+
+    def ids(self) -> np.ndarray:
+        """(N,) str."""
+        with h5py.File(self.path) as file:
+            return file["ids"].asstr()[:]
 
     def write(self, rows: np.ndarray, values: Mapping[str, np.ndarray]) -> None:
         """Write the values of sequences `rows`.
@@ -79,9 +113,11 @@ class EmbeddingWriter:
         Args:
             rows: (S,) row numbers.
             values: per dataset (S, width), or (sum of the rows' lengths, width) where it is per residue.
+
+        Raises:
+            UserError: the disk is full.
         """
-        lengths = self.offsets[rows + 1] - self.offsets[rows]
-        at = np.concatenate([[0], np.cumsum(lengths)])
+        at = np.concatenate([[0], np.cumsum(self.lengths[rows])])
         for start, stop in _runs(rows):
             for name, value in values.items():
                 if is_per_residue(name):
@@ -90,9 +126,9 @@ class EmbeddingWriter:
                     self._write(name, rows[start], value[start:stop])
 
     def _write(self, name: str, row: int, values: np.ndarray) -> None:
-        offset, dtype = self.places[name]
-        values = np.ascontiguousarray(values, dtype)
-        position, left = offset + int(row) * values.shape[1] * dtype.itemsize, memoryview(values).cast("B")
+        extent = self.extents[name]
+        position = extent.offset + int(row) * extent.row_bytes
+        left = memoryview(np.ascontiguousarray(values, extent.dtype)).cast("B")
         while left:
             try:
                 written = os.pwrite(self.descriptor, left, position)
@@ -104,6 +140,36 @@ class EmbeddingWriter:
                 ) from None
             position, left = position + written, left[written:]
 
+    def sync(self) -> None:
+        """Wait until what was written is on the disk."""
+        os.fsync(self.descriptor)
+
+    def values(self, name: str) -> np.ndarray:
+        """A dataset's values, mapped from the file and not read."""
+        extent = self.extents[name]
+        if 0 in extent.shape:
+            return np.empty(extent.shape, extent.dtype)
+        return np.memmap(self.path, extent.dtype, "r", extent.offset, extent.shape)
+
+    def blocks(self, name: str, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Sequences `rows` and their values in ascending order, about BLOCK_BYTES at a time."""
+        values, sizes, rows = self.values(name), self.sequence_bytes(name), np.sort(rows)
+        starts = self.offsets if is_per_residue(name) else np.arange(len(self.lengths) + 1)
+        for first, last in _runs(rows):
+            run = rows[first:last]
+            for start, stop in cut(sizes[run]):
+                part = run[start:stop]
+                yield part, values[starts[part[0]] : starts[part[-1] + 1]]
+
+    def sequence_bytes(self, name: str) -> np.ndarray:
+        """(N,) int64, what the values of each sequence take in a dataset."""
+        rows = self.lengths if is_per_residue(name) else np.ones_like(self.lengths)
+        return rows * self.extents[name].row_bytes
+
+
+def _offsets(lengths: np.ndarray) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+
 
 def _laid_out() -> h5py.h5p.PropDCID:
     """Contiguous, its place in the file known from the start, and no fill values: each row is written once."""
@@ -114,8 +180,13 @@ def _laid_out() -> h5py.h5p.PropDCID:
     return properties
 
 
+def _extent(dataset: h5py.Dataset) -> Extent:
+    """None has an offset where it holds nothing."""
+    return Extent(dataset.id.get_offset() or 0, dataset.shape, dataset.dtype)
+
+
 def check_room(folder: Path, lengths: np.ndarray, datasets: Mapping[str, tuple[int, np.dtype]]) -> None:
-    """Compare the space a result needs with what is free, before any work is done for it.
+    """Compare the space that the values of sequences need with what is free, before any work is done for them.
 
     Raises:
         UserError: too little is free.
@@ -134,11 +205,15 @@ def is_per_residue(dataset: str) -> bool:
     return dataset.startswith("residues")
 
 
-def read_rows(dataset: h5py.Dataset) -> np.ndarray:
-    """The dataset's values, mapped from the file and not read: gathering scattered rows through h5py is slow."""
-    if dataset.size == 0:
-        return np.empty(dataset.shape, dataset.dtype)
-    return np.memmap(dataset.file.filename, dataset.dtype, "r", dataset.id.get_offset(), dataset.shape)
+def cut(sizes: np.ndarray) -> Iterator[tuple[int, int]]:
+    """(start, stop) of stretches of about BLOCK_BYTES, or one entry that is larger; `sizes` in bytes."""
+    ends = np.cumsum(sizes)
+    start = 0
+    while start < len(sizes):
+        done = ends[start - 1] if start else 0
+        stop = max(int(np.searchsorted(ends, done + BLOCK_BYTES, side="right")), start + 1)
+        yield start, stop
+        start = stop
 
 
 def _runs(rows: np.ndarray) -> list[tuple[int, int]]:
