@@ -2,6 +2,7 @@
 
     SEQMILL_TEST_OOM=0:1000              shard 0 runs out of memory at the first batch of more than 1,000 token slots
     SEQMILL_TEST_KILL=0:/path/to/marker  shard 0 kills itself at its first batch, unless the marker exists; leaves it
+    SEQMILL_TEST_SLOW=0:1.5              shard 0 sleeps 1.5 seconds before each batch
 
 Python imports this module when it starts. Without the variables it does nothing.
 """
@@ -11,6 +12,7 @@ import importlib.machinery
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 TARGET = "seqmill.esm2"
@@ -34,6 +36,11 @@ def _die_once(batch, shard, marker):
     if _is_shard(shard) and not Path(marker).exists():
         Path(marker).touch()
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _dawdle(batch, shard, seconds):
+    if _is_shard(shard):
+        time.sleep(float(seconds))
 
 
 def _sabotage(esm2):
@@ -65,6 +72,6 @@ class _Finder(importlib.abc.MetaPathFinder):
         return spec
 
 
-DISASTERS = {"SEQMILL_TEST_OOM": _run_out_of_memory, "SEQMILL_TEST_KILL": _die_once}
+DISASTERS = {"SEQMILL_TEST_OOM": _run_out_of_memory, "SEQMILL_TEST_KILL": _die_once, "SEQMILL_TEST_SLOW": _dawdle}
 if any(os.environ.get(variable) for variable in DISASTERS):
     sys.meta_path.insert(0, _Finder())
