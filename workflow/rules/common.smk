@@ -12,7 +12,7 @@ shell.prefix("set -euo pipefail; SCRIPTS={SCRIPTS:q}; ")
 
 sys.path.insert(0, str(ROOT / "workflow"))
 
-from seqmill import settings
+from seqmill import demand, settings
 from seqmill.errors import UserError
 
 try:
