@@ -225,9 +225,25 @@ def test_edits_of_speed_and_memory_run_nothing_again(project_to_edit):
 
 @pytest.mark.slurm
 @needs_slurm
-def test_a_wrong_partition_is_named(project_to_edit):
-    edit_profile(project_to_edit, "    # slurm_partition: gpu", "    slurm_partition: nosuch")
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        (
+            "    # slurm_partition: gpu",
+            "    slurm_partition: nosuch",
+            "set-resources: embed: slurm_partition is 'nosuch'",
+        ),
+        ("  # slurm_account: my_account", "  slurm_account: nosuch", "default-resources: slurm_account is 'nosuch'"),
+    ],
+    ids=["partition", "account"],
+)
+def test_a_wrong_partition_or_account_is_one_sentence(project_to_edit, old, new, says):
+    edit_profile(project_to_edit, old, new)
     done = snakemake(project_to_edit, "--forcerun", "embed", *HERE)
     assert done.returncode == 1
-    assert "invalid partition specified: nosuch" in done.stdout
+    # Said once, and last.
+    assert [line for line in done.stdout.splitlines() if "nosuch" in line] == [done.stdout.splitlines()[-1]]
+    assert done.stdout.splitlines()[-1].startswith("error: slurm/config.yaml, or the profile in its place: " + says)
+    assert "Traceback" not in done.stdout
+    assert "Error in rule" not in done.stdout
     assert slurm_jobs(project_to_edit.folder) == []
