@@ -34,6 +34,10 @@ rule all:
         "results/summary.tsv",
 
 
+onstart:
+    check_slurm()
+
+
 onerror:
     print(
         f"seqmill did not finish. What went wrong stands in the logs/ of the rule named above; all of it in {' '.join(log)}"

@@ -59,7 +59,9 @@ PartitionName=gpu Nodes=$NODE Default=YES MaxTime=INFINITE State=UP
 # Up at once after a crash, and no waiting for more jobs before one is started.
 ReturnToService=2
 SchedulerParameters=batch_sched_delay=0
-# There is no accounting database. What jobs asked for stays here for an hour for the tests (scontrol show job).
+# There is no accounting database, which would know the accounts: job_submit.lua refuses those that do not exist.
+JobSubmitPlugins=lua
+# What jobs asked for stays here for an hour for the tests (scontrol show job).
 MinJobAge=3600
 END
 # Any device file that exists passes for a GPU; nothing ever opens it.
@@ -67,6 +69,20 @@ cat >"$CONF/gres.conf" <<END
 $MARK
 NodeName=$NODE Name=gpu File=/dev/null
 NodeName=$NODE Name=gpu File=/dev/zero
+END
+
+cat >"$CONF/job_submit.lua" <<END
+-- $MARK
+function slurm_job_submit(job, partitions, user)
+    if job.account ~= nil and job.account ~= "lab" then
+        return slurm.ESLURM_INVALID_ACCOUNT
+    end
+    return slurm.SUCCESS
+end
+
+function slurm_job_modify(job, record, partitions, user)
+    return slurm.SUCCESS
+end
 END
 
 if ! munge --no-input 2>/dev/null | unmunge >/dev/null 2>&1; then

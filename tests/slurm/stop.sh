@@ -28,5 +28,5 @@ for file in "$STATE/slurmd.pid" "$STATE/slurmctld.pid" /run/munge/seqmill.pid; d
         sleep 0.25
     done
 done
-rm -rf "$CONF/slurm.conf" "$CONF/gres.conf" "$STATE"
+rm -rf "$CONF/slurm.conf" "$CONF/gres.conf" "$CONF/job_submit.lua" "$STATE"
 echo "SLURM is stopped"

@@ -17,6 +17,7 @@ import pytest
 import yaml
 from Bio.SeqIO.FastaIO import SimpleFastaParser
 
+from seqmill import demand
 from seqmill.files import read_json
 
 # start.sh's name for it. Nobody's real cluster is to be asked for GPUs by a test.
@@ -53,6 +54,15 @@ class SlurmJob:
     def gpus(self):
         match = re.fullmatch(r"gres[:/]gpu:(\d+)", self.fields.get("TresPerJob", "gres:gpu:0"))
         return int(match[1])
+
+    @property
+    def memory_mb(self):
+        return int(self.fields["MinMemoryNode"].removesuffix("M"))
+
+    @property
+    def minutes(self):
+        hours, minutes, seconds = map(int, self.fields["TimeLimit"].split(":"))
+        return hours * 60 + minutes + seconds / 60
 
     def time(self, event):
         return datetime.fromisoformat(self.fields[f"{event}Time"])
@@ -163,12 +173,20 @@ def test_one_gpu_for_each_embed_job_and_none_for_others(jobs):
 def test_jobs_ask_for_what_the_profile_says(jobs, embed_jobs, finished):
     profile = yaml.safe_load((finished.folder / "slurm/config.yaml").read_text())
     for job in jobs:
-        wanted = profile["default-resources"] | (profile["set-resources"]["embed"] if job in embed_jobs else {})
-        cpus = profile["set-threads"]["embed"] if job in embed_jobs else 1
-        hours, minutes = divmod(wanted["runtime"], 60)
-        assert job.fields["MinMemoryNode"] == f"{wanted['mem_mb']}M"
-        assert job.fields["TimeLimit"] == f"{hours:02}:{minutes:02}:00"
-        assert job.fields["NumCPUs"] == str(cpus)
+        assert job.fields["NumCPUs"] == str(profile["set-threads"]["embed"] if job in embed_jobs else 1)
+        if job not in embed_jobs:
+            assert job.memory_mb == profile["default-resources"]["mem_mb"]
+            assert job.minutes == profile["default-resources"]["runtime"]
+
+
+@pytest.mark.slurm
+@needs_slurm
+def test_embed_jobs_ask_for_what_model_and_shard_need(embed_jobs, finished):
+    weights = finished.folder / "results/weights.json"
+    for shard, job in enumerate(sorted(embed_jobs, key=lambda job: job.name)):
+        fasta = finished.folder / f"results/shards/{shard}.fasta"
+        assert job.memory_mb == demand.memory_mb(weights, fasta)
+        assert job.minutes == demand.runtime_minutes(weights, fasta)
 
 
 @pytest.mark.slurm
@@ -193,7 +211,8 @@ def test_performance_settings_reach_embed(finished):
 @needs_slurm
 def test_edits_of_speed_and_memory_run_nothing_again(project_to_edit):
     project_to_edit.configure(performance={"batch_size": 2000, "pin_memory": True})
-    edit_profile(project_to_edit, "mem_mb: 32000", "mem_mb: 64000")
+    edit_profile(project_to_edit, "    # mem_mb: 32000", "    mem_mb: 64000")
+    edit_profile(project_to_edit, "    # runtime: 720", "    runtime: 90")
     edit_profile(project_to_edit, "embed: 8", "embed: 4")
     assert plan(project_to_edit) == []
     project_to_edit.configure(model={"pooling": "bos"})
@@ -206,9 +225,25 @@ def test_edits_of_speed_and_memory_run_nothing_again(project_to_edit):
 
 @pytest.mark.slurm
 @needs_slurm
-def test_a_wrong_partition_is_named(project_to_edit):
-    edit_profile(project_to_edit, "    # slurm_partition: gpu", "    slurm_partition: nosuch")
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        (
+            "    # slurm_partition: gpu",
+            "    slurm_partition: nosuch",
+            "set-resources: embed: slurm_partition is 'nosuch'",
+        ),
+        ("  # slurm_account: my_account", "  slurm_account: nosuch", "default-resources: slurm_account is 'nosuch'"),
+    ],
+    ids=["partition", "account"],
+)
+def test_a_wrong_partition_or_account_is_one_sentence(project_to_edit, old, new, says):
+    edit_profile(project_to_edit, old, new)
     done = snakemake(project_to_edit, "--forcerun", "embed", *HERE)
     assert done.returncode == 1
-    assert "invalid partition specified: nosuch" in done.stdout
+    # Said once, and last.
+    assert [line for line in done.stdout.splitlines() if "nosuch" in line] == [done.stdout.splitlines()[-1]]
+    assert done.stdout.splitlines()[-1].startswith("error: slurm/config.yaml, or the profile in its place: " + says)
+    assert "Traceback" not in done.stdout
+    assert "Error in rule" not in done.stdout
     assert slurm_jobs(project_to_edit.folder) == []

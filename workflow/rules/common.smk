@@ -12,7 +12,7 @@ shell.prefix("set -euo pipefail; SCRIPTS={SCRIPTS:q}; ")
 
 sys.path.insert(0, str(ROOT / "workflow"))
 
-from seqmill import settings
+from seqmill import demand, settings, slurm
 from seqmill.errors import UserError
 
 try:
@@ -33,3 +33,16 @@ if config["performance"]["gpus"] != "auto":
 
 wildcard_constraints:
     shard=r"\d+",
+
+
+def check_slurm():
+    """Before hundreds of jobs fail one by one: ask SLURM about the partition and the account of each rule."""
+    if workflow.executor_plugin.name != "slurm":
+        return
+    to_submit = {job.rule.name: job for job in workflow.dag.needrun_jobs() if not job.is_local}
+    for rule, job in to_submit.items():
+        try:
+            slurm.check(rule, job.resources, workflow.resource_settings.overwrite_resources.get(rule, {}))
+        except UserError as error:
+            # A WorkflowError would bring lines of the workflow's code along.
+            sys.exit(f"error: {error}")

@@ -20,6 +20,9 @@ rule embed:
     threads: settings.threads_per_shard(CORES, len(SHARDS), GPUS)
     resources:
         gpu=1,
+        # Of the host. A profile's set-resources go first.
+        mem_mb=lambda wildcards, input, attempt: demand.memory_mb(input.weights, input.fasta, attempt),
+        runtime=lambda wildcards, input, attempt: demand.runtime_minutes(input.weights, input.fasta, attempt),
         # Speed and memory only: Snakemake runs nothing again that is finished when this changes, ...
         performance=settings.performance_flags(config),
     params:
