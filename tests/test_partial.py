@@ -284,14 +284,14 @@ def test_a_second_process_waits_for_the_first(embed, undisturbed, tmp_path, capl
 # The script, and real signals
 
 
-def start(fasta: Path, model: Path, folder: Path, **environment: str) -> subprocess.Popen:
+def start(fasta: Path, model: Path, folder: Path, *flags: str, **environment: str) -> subprocess.Popen:
     # Only a FASTA under this name is sabotaged.
     shard = folder.parent / "results/shards/0.fasta"
     shard.parent.mkdir(parents=True, exist_ok=True)
     shard.write_bytes(fasta.read_bytes())
     command = [sys.executable, REPOSITORY / "workflow/scripts/embed.py", "--fasta", shard, "--model", model]
     command += ["--output", folder, "--device", "cpu", "--batch-size", str(BATCH), "--pooling", *BOTH]
-    command += ["--dataloader-workers", "1"]
+    command += ["--dataloader-workers", "1", *flags]
     variables = os.environ | {"PYTHONPATH": str(SABOTAGE), "CUDA_VISIBLE_DEVICES": ""} | environment
     return subprocess.Popen(command, env=variables, stderr=subprocess.PIPE, text=True)
 
@@ -315,3 +315,25 @@ def test_sigterm_keeps_what_is_finished(small_fasta, demo_model, undisturbed, tm
     assert f"going on after {done} of 24 sequences" in again.communicate(timeout=60)[1]
     assert again.returncode == 0
     assert_finished(tmp_path, undisturbed, resumed=True)
+
+
+def test_retries_go_on_in_fresh_processes(small_fasta, demo_model, tmp_path):
+    """Batches of the asked-for size run out of memory, those of the recommended size do not."""
+    sabotage = {"SEQMILL_TEST_OOM": "0:500", "SEQMILL_TEST_RECOMMEND": "450"}
+    process = start(small_fasta, demo_model, tmp_path / "out", "--on-oom", "retry", **sabotage)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 0, said
+    assert "retry 1 of 3 in a fresh process, batch size 450" in said
+    assert meta(tmp_path / "out")["settings"]["batch_size"] == 450
+    assert [oom["batch_size"] for oom in meta(tmp_path / "out")["out_of_memory"]] == [BATCH]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["embeddings.h5", "meta.json"]
+
+
+def test_three_retries_in_vain_end_in_a_diagnosis(small_fasta, demo_model, tmp_path):
+    sabotage = {"SEQMILL_TEST_OOM": "0:1", "SEQMILL_TEST_RECOMMEND": "450"}
+    process = start(small_fasta, demo_model, tmp_path / "out", "--on-oom", "retry", **sabotage)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 3, said
+    assert said.count("in a fresh process") == 3
+    diagnosis = json.loads((tmp_path / "out/oom.json").read_text())
+    assert (diagnosis["batch_size"], diagnosis["earlier"]) == (450, [BATCH, 450, 450])

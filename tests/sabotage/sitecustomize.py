@@ -3,6 +3,7 @@
     SEQMILL_TEST_OOM=0:1000              shard 0 runs out of memory at the first batch of more than 1,000 token slots
     SEQMILL_TEST_KILL=0:/path/to/marker  shard 0 kills itself at its first batch, unless the marker exists; leaves it
     SEQMILL_TEST_SLOW=0:1.5              shard 0 sleeps 1.5 seconds before each batch
+    SEQMILL_TEST_RECOMMEND=900           the diagnosis of an out of memory recommends that: on a CPU it has no grounds to
 
 Python imports this module when it starts. Without the variables it does nothing.
 """
@@ -14,8 +15,6 @@ import signal
 import sys
 import time
 from pathlib import Path
-
-TARGET = "seqmill.esm2"
 
 
 def _is_shard(number):
@@ -55,23 +54,30 @@ def _sabotage(esm2):
     esm2.ESM2.forward = sabotaged
 
 
+def _recommend(oom):
+    size = int(os.environ.get("SEQMILL_TEST_RECOMMEND", 0))
+    if size:
+        oom.recommend_batch_size = lambda *_: (size, "a test")
+
+
 class _Finder(importlib.abc.MetaPathFinder):
-    """Finds seqmill.esm2 as usual, but changes it when it has been loaded."""
+    """Finds modules as usual, but changes two of them when they have been loaded."""
 
     def find_spec(self, name, path, target=None):
-        if name != TARGET:
+        if name not in TARGETS:
             return None
         spec = importlib.machinery.PathFinder.find_spec(name, path)
         load = spec.loader.exec_module
 
         def load_and_sabotage(module):
             load(module)
-            _sabotage(module)
+            TARGETS[name](module)
 
         spec.loader.exec_module = load_and_sabotage
         return spec
 
 
+TARGETS = {"seqmill.esm2": _sabotage, "seqmill.oom": _recommend}
 DISASTERS = {"SEQMILL_TEST_OOM": _run_out_of_memory, "SEQMILL_TEST_KILL": _die_once, "SEQMILL_TEST_SLOW": _dawdle}
 if any(os.environ.get(variable) for variable in DISASTERS):
     sys.meta_path.insert(0, _Finder())
