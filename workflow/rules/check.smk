@@ -8,6 +8,7 @@ rule check:
     input:
         folders=expand("results/embed/{shard}", shard=SHARDS),
         records="results/shards/records.parquet",
+        checksums="results/shards/SHA256SUMS",
     output:
         summary=report("results/summary.tsv", category="Shards", caption="../report/summary.rst"),
     log:

@@ -1,13 +1,14 @@
 rule embed:
     """Embed one shard on one GPU (or on the CPU where there is none).
 
-    Needs: the shard's FASTA and the record of the model.
+    Needs: the shard's FASTA with its checksum, and the record of the model.
     Gives: a folder with embeddings.h5 and meta.json. Out of memory leaves oom.json there instead and is no failure of
     this rule, or Snakemake would delete the diagnosis: check reads it and fails. What is finished of a shard lies in
     results/embed/<shard>.partial, which is no output: after an interruption the next run goes on from there.
     """
     input:
         fasta="results/shards/{shard}.fasta",
+        checksums="results/shards/SHA256SUMS",
         weights="results/weights.json",
     output:
         folder=directory("results/embed/{shard}"),
@@ -32,6 +33,7 @@ rule embed:
         """
         python "$SCRIPTS"/embed.py \
             --fasta {input.fasta:q} \
+            --verify-fasta \
             --weights {input.weights:q} \
             --output {output.folder:q} \
             --keep-partial \

@@ -7,6 +7,7 @@ rule merge:
     input:
         folders=expand("results/embed/{shard}", shard=SHARDS),
         records="results/shards/records.parquet",
+        checksums="results/shards/SHA256SUMS",
         checked="results/summary.tsv",
     output:
         embeddings="results/embeddings.h5",

@@ -18,7 +18,7 @@ from typing import NoReturn  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from seqmill import allocator, cli  # noqa: E402
+from seqmill import allocator, cli, sums  # noqa: E402
 from seqmill.errors import EXIT_OUT_OF_MEMORY  # noqa: E402
 
 log = logging.getLogger(__name__)
@@ -31,6 +31,7 @@ def parse() -> argparse.Namespace:
     add = parser.add_argument
     add("--fasta", type=Path, required=True, help="protein sequences, plain or gzip")
     add("--output", type=Path, required=True, metavar="FOLDER", help="folder for the result; created if need be")
+    add("--verify-fasta", action="store_true", help="first compare it with the SHA256SUMS that shard.py wrote beside it")
     model = parser.add_argument_group("what to compute (changes the result)")
     add = model.add_argument
     add("--model", default="facebook/esm2_t33_650M_UR50D", help="ESM-2 checkpoint: hub id or folder [%(default)s]")
@@ -141,6 +142,8 @@ def main() -> int:
     allocator.keep_host_memory()
     if args.weights is not None:
         os.environ["HF_HUB_OFFLINE"] = "1"
+    if args.verify_fasta:
+        sums.verify(args.fasta)
     # Only now: torch reads the allocator's configuration when it starts, and --help need not wait for it.
     from seqmill import weights
     from seqmill.job import Job, Settings

@@ -11,7 +11,7 @@ import jsonschema
 import numpy as np
 import pandas as pd
 
-from seqmill import checksums, partial
+from seqmill import checksums, partial, sums
 from seqmill.errors import UserError
 from seqmill.files import read_json, write_atomically
 from seqmill.store import Damaged, EmbeddingFile
@@ -88,6 +88,7 @@ def check(folders: list[Path], records: Path) -> pd.DataFrame:
     Raises:
         UserError: a shard is missing, damaged, of other sequences, or made with another model or settings.
     """
+    sums.verify(records)
     columns = ["sequence_sha256", "length", "shard", "row"]
     expected = pd.read_parquet(records, columns=columns).drop_duplicates("sequence_sha256")
     missing = sorted(set(expected["shard"]) - set(range(len(folders))))
