@@ -257,7 +257,7 @@ def test_requested_bytes_are_read_from_the_message():
 
 
 def usage(**changed) -> oom.Usage:
-    usual = {"usable_bytes": 8 * GIB, "total_bytes": 8 * GIB, "peak_reserved_bytes": 7 * GIB}
+    usual = {"usable_bytes": 8 * GIB, "allowed_bytes": 8 * GIB, "total_bytes": 8 * GIB, "peak_reserved_bytes": 7 * GIB}
     return oom.Usage(**{**usual, **changed})
 
 
@@ -294,7 +294,10 @@ def test_recommendation_is_below_what_failed_even_if_the_fit_promised_more():
 
 def test_advice_puts_the_most_useful_first():
     advice = oom.advise(
-        work(dtype="float32"), usage(used_by_others_bytes=3 * GIB, fragmentation_bytes=2 * GIB), 1024, False
+        work(dtype="float32"),
+        usage(used_by_others_bytes=3 * GIB, allowed_bytes=11 * GIB, fragmentation_bytes=2 * GIB),
+        1024,
+        False,
     )
     starts = [
         "set performance.batch_size to 1024",
@@ -304,6 +307,10 @@ def test_advice_puts_the_most_useful_first():
     assert all(line.startswith(start) for line, start in zip(advice, starts, strict=False))
     assert "bfloat16" in advice[3]
     assert not any("expandable" in line for line in oom.advise(work(), usage(fragmentation_bytes=2 * GIB), 1024, True))
+    # Others are not to blame where this process may not have more anyway.
+    assert not any(
+        "another process" in line for line in oom.advise(work(), usage(used_by_others_bytes=3 * GIB), 1, True)
+    )
 
 
 def test_report_keeps_to_its_schema():

@@ -43,6 +43,12 @@ STAGE_SECONDS = {"shard": 2.5, "embed": 8.0, "merge": 3.0}
 # About what the results take, half of it in the shards and half merged, and a disk that holds them.
 DISK_MB, ENOUGH = 60, "160m"
 ATTEMPTS = 8
+# Shard 0 takes a while, so that faults strike while it computes, and what it has is written down often.
+SABOTAGE = {
+    "PYTHONPATH": str(REPOSITORY / "tests/sabotage"),
+    "SEQMILL_TEST_FLUSH": "0.2",
+    "SEQMILL_TEST_SLOW": "0:0.1",
+}
 COMMAND = ("snakemake", "--profile", "profiles/local", "--cores", "2")
 
 
@@ -269,10 +275,14 @@ def _begin_at(run: Run, stage: str) -> None:
 
 
 def _start(run: Run) -> subprocess.Popen[str]:
-    environment = os.environ | {
-        "CUDA_VISIBLE_DEVICES": "",
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-    }
+    environment = (
+        os.environ
+        | SABOTAGE
+        | {
+            "CUDA_VISIBLE_DEVICES": "",
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        }
+    )
     # In a file: orphans would hold a pipe open.
     output = (run.project.folder / "disturbed.log").open("a")
     with output:

@@ -4,6 +4,7 @@
     SEQMILL_TEST_KILL=0:/path/to/marker  shard 0 kills itself at its first batch, unless the marker exists; leaves it
     SEQMILL_TEST_SLOW=0:1.5              shard 0 sleeps 1.5 seconds before each batch
     SEQMILL_TEST_RECOMMEND=900           the diagnosis of an out of memory recommends that: on a CPU it has no grounds to
+    SEQMILL_TEST_FLUSH=0.2               unfinished results are written down that often, in seconds
 
 Python imports this module when it starts. Without the variables it does nothing.
 """
@@ -60,8 +61,12 @@ def _recommend(oom):
         oom.recommend_batch_size = lambda *_: (size, "a test")
 
 
+def _flush_often(partial):
+    partial.FLUSH_SECONDS = float(os.environ.get("SEQMILL_TEST_FLUSH", partial.FLUSH_SECONDS))
+
+
 class _Finder(importlib.abc.MetaPathFinder):
-    """Finds modules as usual, but changes two of them when they have been loaded."""
+    """Finds modules as usual, but changes some of them when they have been loaded."""
 
     def find_spec(self, name, path, target=None):
         if name not in TARGETS:
@@ -77,7 +82,7 @@ class _Finder(importlib.abc.MetaPathFinder):
         return spec
 
 
-TARGETS = {"seqmill.esm2": _sabotage, "seqmill.oom": _recommend}
+TARGETS = {"seqmill.esm2": _sabotage, "seqmill.oom": _recommend, "seqmill.partial": _flush_often}
 DISASTERS = {"SEQMILL_TEST_OOM": _run_out_of_memory, "SEQMILL_TEST_KILL": _die_once, "SEQMILL_TEST_SLOW": _dawdle}
-if any(os.environ.get(variable) for variable in DISASTERS):
+if any(variable.startswith("SEQMILL_TEST_") for variable in os.environ):
     sys.meta_path.insert(0, _Finder())

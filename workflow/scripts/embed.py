@@ -31,7 +31,9 @@ def parse() -> argparse.Namespace:
     add = parser.add_argument
     add("--fasta", type=Path, required=True, help="protein sequences, plain or gzip")
     add("--output", type=Path, required=True, metavar="FOLDER", help="folder for the result; created if need be")
-    add("--verify-fasta", action="store_true", help="first compare it with the SHA256SUMS that shard.py wrote beside it")
+    add(
+        "--verify-fasta", action="store_true", help="first compare it with the SHA256SUMS that shard.py wrote beside it"
+    )
     model = parser.add_argument_group("what to compute (changes the result)")
     add = model.add_argument
     add("--model", default="facebook/esm2_t33_650M_UR50D", help="ESM-2 checkpoint: hub id or folder [%(default)s]")

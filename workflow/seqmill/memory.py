@@ -105,9 +105,14 @@ def forget_peaks(device: torch.device) -> None:
 
 def usable_bytes(device: torch.device) -> int:
     """What this process may hold in all: free memory plus what it has reserved, within its memory fraction."""
-    free, total = torch.cuda.mem_get_info(device)
+    free, _ = torch.cuda.mem_get_info(device)
+    return min(free + torch.cuda.memory_reserved(device), allowed_bytes(device))
+
+
+def allowed_bytes(device: torch.device) -> int:
+    """What this process may hold by its memory fraction, however much of it is free."""
     share = getattr(torch.cuda, "get_per_process_memory_fraction", lambda _: 1.0)(device)
-    return int(min(free + torch.cuda.memory_reserved(device), share * total))
+    return int(share * torch.cuda.get_device_properties(device).total_memory)
 
 
 def choose_batch_size(

@@ -29,12 +29,18 @@ def requested_bytes(error: BaseException) -> int | None:
 
 @dataclass(frozen=True)
 class Usage:
-    """The GPU's memory at the moment it ran out, in bytes; on the CPU all are zero."""
+    """The GPU's memory at the moment it ran out, in bytes; on the CPU all are zero.
+
+    Attributes:
+        usable_bytes: what this process can have in all, with its memory fraction and what others left.
+        allowed_bytes: what it could have were it alone.
+    """
 
     peak_allocated_bytes: int = 0
     peak_reserved_bytes: int = 0
     fragmentation_bytes: int = 0
     usable_bytes: int = 0
+    allowed_bytes: int = 0
     total_bytes: int = 0
     free_bytes: int = 0
     used_by_others_bytes: int = 0
@@ -54,6 +60,7 @@ def read_usage(device: torch.device) -> Usage:
         peak_reserved_bytes=torch.cuda.max_memory_reserved(device),
         fragmentation_bytes=reserved - torch.cuda.memory_allocated(device),
         usable_bytes=memory.usable_bytes(device),
+        allowed_bytes=memory.allowed_bytes(device),
         total_bytes=total,
         free_bytes=free,
         used_by_others_bytes=max(total - free - reserved - memory.CONTEXT_BYTES, 0),
@@ -116,7 +123,7 @@ def advise(work: Work, usage: Usage, recommended: int | None, expandable_segment
     advice = []
     if recommended is not None:
         advice.append(f"set performance.batch_size to {recommended} and run the same command again")
-    if usage.used_by_others_bytes > OTHERS_BYTES:
+    if usage.used_by_others_bytes > OTHERS_BYTES and usage.usable_bytes < usage.allowed_bytes - OTHERS_BYTES:
         advice.append(
             f"another process holds {usage.used_by_others_bytes / GIB:.1f} GiB of this GPU: wait for it, or use another GPU"
         )
