@@ -22,9 +22,8 @@ SHARD = re.compile(r"results/shards/(\d+)\.fasta$")
 
 
 def _shard():
-    """The number of the shard that this process embeds."""
-    (number,) = (match[1] for match in map(SHARD.search, sys.argv) if match)
-    return number
+    """The number of the shard that this process embeds, or None where it embeds something else."""
+    return next((match[1] for match in map(SHARD.search, sys.argv) if match), None)
 
 
 def _run_out_of_memory(batch, shard, limit):
