@@ -2,7 +2,8 @@
 
     SEQMILL_TEST_OOM=0:1000              shard 0 runs out of memory at the first batch of more than 1,000 token slots
     SEQMILL_TEST_KILL=0:/path/to/marker  shard 0 kills itself at its first batch, unless the marker exists; leaves it
-    SEQMILL_TEST_SLOW=0:1.5              shard 0 sleeps 1.5 seconds before each batch
+    SEQMILL_TEST_SLOW=0,2:1.5            shards 0 and 2 sleep 1.5 seconds before each batch
+    SEQMILL_TEST_DEVICES=/path/to/folder each batch of shard 0 adds a line with the GPUs it is given to the folder's file 0
     SEQMILL_TEST_RECOMMEND=900           the diagnosis of an out of memory recommends that: on a CPU it has no grounds to
     SEQMILL_TEST_FLUSH=0.2               unfinished results are written down that often, in seconds
 
@@ -12,35 +13,43 @@ Python imports this module when it starts. Without the variables it does nothing
 import importlib.abc
 import importlib.machinery
 import os
+import re
 import signal
 import sys
 import time
 from pathlib import Path
 
+SHARD = re.compile(r"results/shards/(\d+)\.fasta$")
 
-def _is_shard(number):
-    """Whether this process embeds that shard."""
-    return any(argument.endswith(f"results/shards/{number}.fasta") for argument in sys.argv)
+
+def _shard():
+    """The number of the shard that this process embeds, or None where it embeds something else."""
+    return next((match[1] for match in map(SHARD.search, sys.argv) if match), None)
 
 
 def _run_out_of_memory(batch, shard, limit):
     import torch
 
-    if _is_shard(shard) and len(batch.tokens) > int(limit):
+    if _shard() == shard and len(batch.tokens) > int(limit):
         raise torch.OutOfMemoryError(
             "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 8.00 GiB"
         )
 
 
 def _die_once(batch, shard, marker):
-    if _is_shard(shard) and not Path(marker).exists():
+    if _shard() == shard and not Path(marker).exists():
         Path(marker).touch()
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _dawdle(batch, shard, seconds):
-    if _is_shard(shard):
+def _dawdle(batch, shards, seconds):
+    if _shard() in shards.split(","):
         time.sleep(float(seconds))
+
+
+def _note_devices(batch, folder):
+    with Path(folder, _shard()).open("a") as file:
+        print(os.environ.get("CUDA_VISIBLE_DEVICES"), file=file)
 
 
 def _sabotage(esm2):
@@ -83,6 +92,12 @@ class _Finder(importlib.abc.MetaPathFinder):
 
 
 TARGETS = {"seqmill.esm2": _sabotage, "seqmill.oom": _recommend, "seqmill.partial": _flush_often}
-DISASTERS = {"SEQMILL_TEST_OOM": _run_out_of_memory, "SEQMILL_TEST_KILL": _die_once, "SEQMILL_TEST_SLOW": _dawdle}
+DISASTERS = {
+    # First, as the others may leave nobody to do it.
+    "SEQMILL_TEST_DEVICES": _note_devices,
+    "SEQMILL_TEST_SLOW": _dawdle,
+    "SEQMILL_TEST_OOM": _run_out_of_memory,
+    "SEQMILL_TEST_KILL": _die_once,
+}
 if any(variable.startswith("SEQMILL_TEST_") for variable in os.environ):
     sys.meta_path.insert(0, _Finder())

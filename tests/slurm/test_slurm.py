@@ -3,22 +3,32 @@
 One run of a small input serves most tests. What its jobs asked for is read from SLURM, not from Snakemake.
 """
 
+import gzip
 import os
 import re
 import shutil
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import combinations, islice
 from pathlib import Path
 
 import h5py
+import numpy as np
 import pytest
 import yaml
 from Bio.SeqIO.FastaIO import SimpleFastaParser
 
 from seqmill import demand
 from seqmill.files import read_json
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SABOTAGE = REPOSITORY / "tests/sabotage"
+PROTEINS = 120
+CHECK, MERGE = (("check", None), ("merge", None))
 
 # start.sh's name for it. Nobody's real cluster is to be asked for GPUs by a test.
 CLUSTER = "seqmill-test"
@@ -100,11 +110,48 @@ def edit_profile(project, old, new):
     (folder / "config.yaml").write_text(text.replace(old, new))
 
 
+def note_devices(project):
+    """Have each batch note the GPUs that its job was given; see `devices`."""
+    folder = project.folder / "devices"
+    folder.mkdir(exist_ok=True)
+    project.environment |= {"PYTHONPATH": str(SABOTAGE), "SEQMILL_TEST_DEVICES": str(folder)}
+
+
+def devices(project, shard):
+    """What `CUDA_VISIBLE_DEVICES` said to each batch of the shard so far, all runs in one."""
+    path = project.folder / f"devices/{shard}"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def sequences(project, shard):
+    return (project.folder / f"results/shards/{shard}.fasta").read_text().count(">")
+
+
+def log(project, shard):
+    return (project.folder / f"logs/embed/{shard}.log").read_text()
+
+
+def done_shards(project):
+    return sorted(path.parent.name for path in project.folder.glob("results/embed/*/meta.json"))
+
+
+def assert_same_embeddings(project, expected):
+    with (
+        h5py.File(project.folder / "results/embeddings.h5") as file,
+        h5py.File(expected.folder / "results/embeddings.h5") as expected_file,
+    ):
+        assert file["ids"].asstr()[:].tolist() == expected_file["ids"].asstr()[:].tolist()
+        values, wanted = file["mean"][:], expected_file["mean"][:]
+    assert (np.linalg.norm(values - wanted, axis=1) <= 1e-6 * np.linalg.norm(wanted, axis=1)).all()
+
+
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, fresh_project, small_fasta):
-    """A project after `snakemake --profile slurm`: 24 proteins in 3 shards, one more than GPUs. Not to be changed."""
+def finished(tmp_path_factory, fresh_project):
+    """A project after `snakemake --profile slurm`: 3 shards, one more than GPUs. Not to be changed."""
     project = fresh_project(tmp_path_factory.mktemp("slurm") / "project")
-    shutil.copy(small_fasta, project.folder / "proteins.fasta")
+    with gzip.open(REPOSITORY / "resources/ecoli_k12_UP000000625.fasta.gz", "rt") as handle:
+        short = (f">{title}\n{sequence}\n" for title, sequence in SimpleFastaParser(handle) if len(sequence) <= 200)
+        (project.folder / "proteins.fasta").write_text("".join(islice(short, PROTEINS)))
     (project.folder / "config/config.yaml").write_text("{}")
     project.configure(
         fasta="proteins.fasta",
@@ -118,9 +165,61 @@ def finished(tmp_path_factory, fresh_project, small_fasta):
     nvidia_smi.write_text('#!/bin/sh\n[ -z "$SLURM_JOB_ID" ] && for i in 0 1 2; do echo "GPU $i: none really"; done\n')
     nvidia_smi.chmod(0o755)
     project.environment["PATH"] = f"{nvidia_smi.parent}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+    note_devices(project)
     done = snakemake(project, *HERE)
     assert done.returncode == 0, done.stdout
     return project
+
+
+def without_embeddings(finished, folder):
+    """A copy of the project as it was before its first embed job."""
+    project = finished.copy(folder)
+    project.environment = dict(finished.environment)
+    for name in ("results/embed", "devices"):
+        shutil.rmtree(project.folder / name)
+    for name in ("embeddings.h5", "index.parquet", "summary.tsv"):
+        (project.folder / "results" / name).unlink()
+    note_devices(project)
+    return project
+
+
+@pytest.fixture(scope="module")
+def interrupting(finished, tmp_path_factory):
+    """A project and its run, under way: shard 0 is too slow for its time limit, shard 1 is cancelled by hand."""
+    project = without_embeddings(finished, tmp_path_factory.mktemp("interrupted") / "project")
+    # A protein a batch, and half as long again as SLURM may take to notice: a minute, then it looks every half minute.
+    project.configure(performance={"batch_size": 1})
+    project.environment["SEQMILL_TEST_SLOW"] = "0,1:4"
+    edit_profile(project, "    # runtime: 720", "    runtime: 1")
+    # start.sh's SLURM knows this one.
+    edit_profile(project, "  # slurm_account: my_account", "  slurm_account: lab")
+    with ThreadPoolExecutor() as pool:
+        run = pool.submit(snakemake, project, *HERE)
+        pool.submit(cancel_when_busy, project, 1, run)
+        # Before others take the GPUs: this is what the tests wait for.
+        wait_for(lambda: devices(project, 0) and devices(project, 1), run)
+        yield project, run
+
+
+def wait_for(condition, run):
+    """Wait until it holds, or until the run is over; that one has a time limit."""
+    while not condition() and not run.done():
+        time.sleep(0.5)
+
+
+def cancel_when_busy(project, shard, run):
+    """`scancel` a shard's job when it has finished two batches."""
+    wait_for(lambda: len(devices(project, shard)) > 2, run)
+    for job in slurm_jobs(project.folder):
+        if job.name == f"rule_embed_wildcards_{shard}":
+            subprocess.run(["scancel", job.fields["JobId"]], check=True)
+
+
+@pytest.fixture(scope="module")
+def interrupted(interrupting):
+    """The project and what Snakemake said, after the run. Not to be changed."""
+    project, run = interrupting
+    return project, run.result()
 
 
 @pytest.fixture
@@ -149,8 +248,8 @@ def test_the_profile_works_in_a_fresh_checkout(project):
 
 @pytest.mark.slurm
 @needs_slurm
-def test_all_proteins_come_out_in_input_order(finished, small_fasta):
-    with small_fasta.open() as handle:
+def test_all_proteins_come_out_in_input_order(finished):
+    with (finished.folder / "proteins.fasta").open() as handle:
         expected = [title.split()[0] for title, _ in SimpleFastaParser(handle)]
     with h5py.File(finished.folder / "results/embeddings.h5") as file:
         assert file["ids"].asstr()[:].tolist() == expected
@@ -201,10 +300,45 @@ def test_a_third_shard_waits_for_one_of_two_gpus(embed_jobs):
 
 @pytest.mark.slurm
 @needs_slurm
+def test_jobs_that_run_at_once_have_a_gpu_each(embed_jobs, finished):
+    given = {}
+    for job in embed_jobs:
+        (given[job.name],) = set(devices(finished, job.name.removeprefix("rule_embed_wildcards_")))
+    assert set(given.values()) == {"0", "1"}
+    for job, other in combinations(embed_jobs, 2):
+        if job.time("Start") < other.time("End") and other.time("Start") < job.time("End"):
+            assert given[job.name] != given[other.name]
+
+
+@pytest.mark.slurm
+@needs_slurm
 def test_performance_settings_reach_embed(finished):
     for shard in range(3):
         used = read_json(finished.folder / f"results/embed/{shard}/meta.json")["settings"]
         assert (used["batch_size"], used["dataloader_workers"], used["streams"]) == (1000, 0, 2)
+
+
+@pytest.mark.slurm
+@needs_slurm
+def test_out_of_memory_fails_only_that_shard(finished, interrupting, tmp_path):
+    """While the other run waits for its time limit."""
+    project = without_embeddings(finished, tmp_path / "project")
+    project.environment["SEQMILL_TEST_OOM"] = "1:500"
+    failed = snakemake(project, *HERE)
+    assert failed.returncode == 1
+    assert project.jobs(failed.stdout) == [CHECK, ("embed", "0"), ("embed", "1"), ("embed", "2")]
+    lines = failed.stdout.splitlines()
+    title = lines.index("error: 1 of 3 shards ran out of memory:")
+    assert lines[title + 2].split()[:2] == ["1", "1000"]
+    assert "Traceback" not in failed.stdout
+    assert done_shards(project) == ["0", "2"]
+
+    project.configure(performance={"batch_size": 400})
+    again = snakemake(project, *HERE)
+    assert again.returncode == 0, again.stdout
+    assert project.jobs(again.stdout) == [CHECK, ("embed", "1"), MERGE]
+    assert read_json(project.folder / "results/embed/1/meta.json")["settings"]["batch_size"] == 400
+    assert_same_embeddings(project, finished)
 
 
 @pytest.mark.slurm
@@ -247,3 +381,35 @@ def test_a_wrong_partition_or_account_is_one_sentence(project_to_edit, old, new,
     assert "Traceback" not in done.stdout
     assert "Error in rule" not in done.stdout
     assert slurm_jobs(project_to_edit.folder) == []
+
+
+@pytest.mark.slurm
+@needs_slurm
+def test_the_time_limit_and_scancel_fail_only_their_shards(interrupted):
+    project, failed = interrupted
+    assert failed.returncode == 1
+    # The logs of failed jobs come along and name them once more.
+    assert set(project.jobs(failed.stdout)) == {("embed", "0"), ("embed", "1"), ("embed", "2")}
+    assert "SLURM status is: 'TIMEOUT'" in failed.stdout
+    assert "DUE TO TIME LIMIT" in failed.stdout
+    assert "SLURM status is: 'CANCELLED'" in failed.stdout
+    assert "Traceback" not in failed.stdout
+    assert done_shards(project) == ["2"]
+    assert {job.fields["Account"] for job in slurm_jobs(project.folder)} == {"lab"}
+
+
+@pytest.mark.slurm
+@needs_slurm
+def test_the_next_run_goes_on_with_what_was_interrupted(interrupted, finished, tmp_path):
+    project = interrupted[0].copy(tmp_path / "project")
+    project.environment = dict(finished.environment)
+    shutil.rmtree(project.folder / "devices")
+    note_devices(project)
+    done = snakemake(project, *HERE)
+    assert done.returncode == 0, done.stdout
+    assert project.jobs(done.stdout) == [CHECK, ("embed", "0"), ("embed", "1"), MERGE]
+    assert_same_embeddings(project, finished)
+    for shard in (0, 1):
+        assert "going on after" in log(project, shard)
+        # A batch was one protein.
+        assert 0 < len(devices(project, shard)) < sequences(project, shard)

@@ -29,8 +29,11 @@ rule embed:
     params:
         # ... and every shard when this does: it can change the result.
         result=settings.result_flags(config),
+    # The trap keeps the shell waiting when SLURM ends the job: without its shell embed would be killed within a second,
+    # and could not put away what it has.
     shell:
         """
+        trap : TERM
         python "$SCRIPTS"/embed.py \
             --fasta {input.fasta:q} \
             --verify-fasta \
