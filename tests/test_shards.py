@@ -2,6 +2,8 @@
 
 import hashlib
 import itertools
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from seqmill import shards
+from seqmill import shards, sums
+from seqmill.errors import UserError
 from seqmill.fasta import Protein, read_all
 
 COLUMNS = ["id", "length", "sequence_sha256", "shard", "row", "duplicate_of", "residues_replaced"]
@@ -157,7 +160,13 @@ def written(tmp_path, small_fasta):
 
 def test_the_folder_holds_the_shards_and_the_table_and_nothing_else(written):
     folder, line = written
-    assert sorted(path.name for path in folder.iterdir()) == ["0.fasta", "1.fasta", "2.fasta", "records.parquet"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "0.fasta",
+        "1.fasta",
+        "2.fasta",
+        "SHA256SUMS",
+        "records.parquet",
+    ]
     assert line.startswith("24 records, 23 distinct sequences, ")
     assert "\n" not in line
 
@@ -228,3 +237,59 @@ def test_the_table_has_the_same_types_with_and_without_duplicates(tmp_path):
     shards.shard(iter(proteins(a="MKT", b="MKT")), 1, tmp_path / "with")
     without, with_one = (pq.read_schema(tmp_path / name / "records.parquet") for name in ("without", "with"))
     assert without.types == with_one.types
+
+
+# Checksums
+
+
+def test_sha256sum_agrees_with_the_checksums(written):
+    folder, _ = written
+    done = subprocess.run(
+        ["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=folder, capture_output=True, text=True
+    )
+    assert done.returncode == 0
+    assert done.stdout.splitlines() == [f"{name}: OK" for name in ("0.fasta", "1.fasta", "2.fasta", "records.parquet")]
+
+
+def test_files_as_written_are_verified(written):
+    folder, _ = written
+    for name in ("0.fasta", "1.fasta", "2.fasta", "records.parquet"):
+        sums.verify(folder / name)
+
+
+def flip_a_bit(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+DAMAGES = {
+    "a bit flipped": (
+        lambda f: flip_a_bit(f / "1.fasta"),
+        "1.fasta: is damaged, its SHA-256 is not the one in SHA256SUMS",
+    ),
+    "truncated": (
+        lambda f: (f / "1.fasta").write_bytes(b""),
+        "1.fasta: is damaged, its SHA-256 is not the one in SHA256SUMS",
+    ),
+    "another shard's": (lambda f: shutil.copy(f / "0.fasta", f / "1.fasta"), "1.fasta: is damaged, its SHA-256 is not"),
+    "missing": (lambda f: (f / "1.fasta").unlink(), "1.fasta: cannot be read (No such file or directory)"),
+    "not listed": (
+        lambda f: sums.write(f, ["0.fasta"]),
+        "1.fasta: is not listed in the SHA256SUMS beside it",
+    ),
+    "no checksums": (lambda f: (f / "SHA256SUMS").unlink(), "SHA256SUMS: cannot be read (No such file or directory)"),
+    "checksums empty": (lambda f: (f / "SHA256SUMS").write_bytes(b""), "1.fasta: is not listed in the SHA256SUMS"),
+    "checksums truncated": (lambda f: (f / "SHA256SUMS").write_bytes(b"0123abcd"), "SHA256SUMS: is damaged"),
+    "checksums no text": (lambda f: (f / "SHA256SUMS").write_bytes(b"\xff\xfe\x00"), "SHA256SUMS: is damaged"),
+}
+
+
+@pytest.mark.parametrize(("damage", "says"), DAMAGES.values(), ids=DAMAGES)
+def test_damage_to_a_shard_or_its_checksum_is_told(written, damage, says):
+    folder, _ = written
+    damage(folder)
+    with pytest.raises(UserError) as refused:
+        sums.verify(folder / "1.fasta")
+    assert str(refused.value).startswith(f"{folder}/{says}")
+    assert str(refused.value).endswith("; run again with --forcerun shard")

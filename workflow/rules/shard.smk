@@ -2,13 +2,14 @@ rule shard:
     """Check the input and deal its distinct sequences to shards of equal predicted cost, longest first.
 
     Needs: the FASTA files of the configuration.
-    Gives: one FASTA per shard, named by sequence hash, and a table of all records.
+    Gives: one FASTA per shard, named by sequence hash, a table of all records, and the checksums of them all.
     """
     input:
         fasta=FASTA,
     output:
         shards=expand("results/shards/{shard}.fasta", shard=SHARDS),
         records="results/shards/records.parquet",
+        checksums="results/shards/SHA256SUMS",
     log:
         "logs/shard.log",
     benchmark:

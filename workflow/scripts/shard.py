@@ -20,7 +20,9 @@ def main() -> None:
         default="error",
         help="letters that are no amino acids: refuse them, or make them X and count them [%(default)s]",
     )
-    parser.add_argument("--output", type=Path, required=True, help="folder for <shard>.fasta and records.parquet")
+    parser.add_argument(
+        "--output", type=Path, required=True, help="folder for <shard>.fasta, records.parquet and SHA256SUMS"
+    )
     args = parser.parse_args()
     cli.set_up_logging()
     print(shards.shard(read_all(args.fasta, args.invalid), args.shards, args.output))

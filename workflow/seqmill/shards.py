@@ -11,6 +11,7 @@ from typing import BinaryIO
 import numpy as np
 import pandas as pd
 
+from seqmill import sums
 from seqmill.fasta import Protein
 from seqmill.files import write_atomically
 
@@ -99,7 +100,7 @@ def imbalance(lengths: np.ndarray, dealt: list[np.ndarray]) -> float:
 
 
 def write_shards(distinct: Distinct, dealt: list[np.ndarray], folder: Path) -> None:
-    """Write `<shard>.fasta` files (headers are sequence hashes) and `records.parquet` into `folder`.
+    """Write `<shard>.fasta` files (headers are sequence hashes), `records.parquet` and their `SHA256SUMS` into `folder`.
 
     `records.parquet` is `Distinct.records` with `distinct` resolved to `shard` and `row` (place in the shard).
     """
@@ -118,6 +119,7 @@ def write_shards(distinct: Distinct, dealt: list[np.ndarray], folder: Path) -> N
     records.insert(4, "row", row_of[distinct.records["distinct"]])
     with write_atomically(folder / "records.parquet") as temporary:
         records.to_parquet(temporary, index=False)
+    sums.write(folder, [*(f"{shard}.fasta" for shard in range(len(dealt))), "records.parquet"])
 
 
 def shard(proteins: Iterable[Protein], shards: int, folder: Path) -> str:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from seqmill.errors import UserError
-from seqmill.files import read_json, write_json
+from seqmill.files import read_json, sha256, write_json
 
 log = logging.getLogger(__name__)
 
@@ -80,9 +80,9 @@ def resolve(name: str, revision: str | None = None) -> Weights:
     else:
         folder = _download(name, revision or KNOWN.get(name, ("main", {}))[0])
         commit = folder.name
-    files = {path.name: _sha256(path) for path in weight_files(folder)}
+    files = {path.name: sha256(path) for path in weight_files(folder)}
     _verify(name, commit, files)
-    checksum = hashlib.sha256(_sha256(folder / "config.json").encode())
+    checksum = hashlib.sha256(sha256(folder / "config.json").encode())
     for digest in files.values():
         checksum.update(digest.encode())
     return Weights(name, commit, str(folder.resolve()), files, checksum.hexdigest())
@@ -143,8 +143,3 @@ def _verify(name: str, commit: str | None, files: dict[str, str]) -> None:
     for file, digest in files.items():
         if digest != expected.get(file, digest):
             raise UserError(f"model {name}: {file} has SHA-256 {digest}, not {expected[file]}; delete it and run again")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
