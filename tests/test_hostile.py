@@ -1,0 +1,258 @@
+"""Hostile input: whatever it is, the result is right or one clear sentence says what is wrong.
+
+Nothing of it is executed, nothing is written outside the results, and memory stays bounded.
+"""
+
+import gzip
+import os
+import random
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from seqmill import fasta
+from seqmill.errors import UserError
+from seqmill.fasta import read_all
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SCRIPTS = REPOSITORY / "workflow/scripts"
+PROTEOME = REPOSITORY / "resources/ecoli_k12_UP000000625.fasta.gz"
+
+GOOD = b">a first\nMKTAYIAKQR\n>b second\nMKVLAAGG\n"
+RECORDS = [("a", b"MKTAYIAKQR"), ("b", b"MKVLAAGG")]
+
+
+def written(folder, content, name="input.fasta"):
+    path = folder / name
+    path.write_bytes(content)
+    return path
+
+
+def records(path, invalid="error"):
+    return [(protein.id, protein.sequence) for protein in read_all([path], invalid)]
+
+
+def refusal(call, *arguments):
+    """The sentence in which a call refuses its arguments."""
+    with pytest.raises(UserError) as refused:
+        call(*arguments)
+    sentence = str(refused.value)
+    assert sentence.isprintable(), f"more than one line, or unprintable: {sentence[:500]!r}"
+    assert len(sentence) < 500, sentence
+    return sentence
+
+
+def run(*command, **options):
+    return subprocess.run(
+        [sys.executable, *map(str, command)], capture_output=True, text=True, timeout=300, check=False, **options
+    )
+
+
+def run_shard(path, output, **options):
+    return run(SCRIPTS / "shard.py", "--fasta", path, "--shards", 1, "--output", output, **options)
+
+
+def listing(folder):
+    """What lies in a folder and beside it."""
+    return sorted(path.name for path in folder.iterdir()), sorted(path.name for path in folder.parent.iterdir())
+
+
+# gzip
+
+
+def test_gzip_cut_off_anywhere_is_refused(tmp_path):
+    """Two members; only between them a cut leaves a whole file behind."""
+    first, second = gzip.compress(GOOD[:20]), gzip.compress(GOOD[20:])
+    content = first + second
+    for stop in range(2, len(content)):
+        path = written(tmp_path, content[:stop])
+        if stop == len(first):
+            assert records(path) == RECORDS[:1]
+        else:
+            assert "the gzip data is truncated or damaged" in refusal(records, path)
+    assert records(written(tmp_path, content)) == RECORDS
+
+
+@pytest.mark.parametrize("share", [0.001, 0.5, 0.999])
+def test_a_large_gzip_cut_off_in_its_middle_is_refused(tmp_path, share):
+    content = PROTEOME.read_bytes()
+    path = written(tmp_path, content[: int(share * len(content))])
+    assert "the gzip data is truncated or damaged" in refusal(records, path)
+
+
+def test_damaged_gzip_and_damaged_text_are_read_or_refused(tmp_path):
+    """Bytes changed at random: no exception but the one with a sentence."""
+    dice = random.Random(0)
+    sentences = []
+    for source in (GOOD, gzip.compress(GOOD)):
+        for _ in range(200):
+            content = bytearray(source)
+            for _ in range(dice.randint(1, 4)):
+                content[dice.randrange(len(content))] = dice.randrange(256)
+            try:
+                found = records(written(tmp_path, bytes(content)), dice.choice(["error", "replace"]))
+                assert all(name and sequence for name, sequence in found)
+            except UserError as error:
+                sentences.append(str(error))
+    assert 100 < len(sentences) < 400
+    assert all(sentence.startswith(f"{tmp_path}/input.fasta") for sentence in sentences)
+    assert all(sentence.isprintable() for sentence in sentences)
+
+
+def bomb(path, start, run, gigabytes=4):
+    """gzip of `start`, then of one character for gigabytes: in members, which are all alike, to have it in no time."""
+    member = gzip.compress(run * 2**24)
+    with path.open("wb") as file:
+        file.write(gzip.compress(start))
+        for _ in range(gigabytes * 2**30 // 2**24):
+            file.write(member)
+
+
+BOMBS = {
+    "sequence": (b">a\nMKT\n>b long\n", b"M", "line 3: record 'b' has more than 10,000,000 residues"),
+    "sequence in short lines": (b">a\nMKT\n>b long\n", b"MK\n", "line 3: record 'b' has more than 10,000,000 residues"),
+    "id": (b">a\nMKT\n>", b"b", "line 3: here are more than 20,000,000 characters of description or blank lines"),
+    "description": (b">a\nMKT\n>b ", b"b", "line 3: here are more than 20,000,000 characters of description"),
+    "no header": (b"", b"M", "line 1: a FASTA file starts with '>', this one with 'MMMM"),
+    "zeros": (b"", b"\0", "is no text file"),
+    "blank line": (b"", b" ", "line 1: here are more than 20,000,000 characters of description or blank lines"),
+    "empty lines": (b">a\nMKT\n", b"\n", "line 20000003: here are more than 20,000,000 characters of description"),
+}
+
+
+@pytest.mark.parametrize(("start", "endless", "says"), BOMBS.values(), ids=BOMBS)
+def test_a_gzip_bomb_is_refused_in_bounded_memory(tmp_path, start, endless, says):
+    path = tmp_path / "bomb.fasta.gz"
+    bomb(path, start, endless)
+    assert path.stat().st_size < 16e6
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_AS, (2 * 2**30, 2 * 2**30))
+
+    # Without it NumPy's threads take address space for stacks, the more CPUs the more.
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
+    done = run_shard(path, tmp_path / "shards", preexec_fn=limit, env=environment)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: {path}")
+    assert says in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert list((tmp_path / "shards").iterdir()) == []
+
+
+# Long lines
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+@pytest.mark.parametrize("length", [fasta.PIECE - 1, fasta.PIECE, fasta.PIECE + 1, 3 * fasta.PIECE])
+def test_lines_longer_than_a_piece_are_read_whole(tmp_path, length, end):
+    sequence = bytes(random.Random(length).choices(b"ACDEFGHIKLMNPQRSTVWY", k=length))
+    path = written(tmp_path, b">a" + end + sequence + end + b">b" + end + b"MKT" + end)
+    assert records(path) == [("a", sequence), ("b", b"MKT")]
+
+
+@pytest.mark.parametrize("invalid", ["error", "replace"])
+def test_a_header_sign_at_a_seam_begins_no_record(tmp_path, invalid):
+    path = written(tmp_path, b">a\n" + b"M" * fasta.PIECE + b">b MKT\n>c\nMKV\n")
+    assert f"line 1: record 'a' has a '>' at position {fasta.PIECE + 1} of its sequence" in refusal(
+        records, path, invalid
+    )
+
+
+def test_a_header_without_its_line_end_before_it_is_never_made_residues(tmp_path):
+    assert "has a '>' at position 4" in refusal(records, written(tmp_path, b">a\nMKT>b\nMKV\n"), "replace")
+    # A byte order mark stays where files that begin with one are joined.
+    joined = written(tmp_path, b">a\nMKT\n\xef\xbb\xbf>b\nMKV\n")
+    assert "line 1: record 'a' has a '>' at position 7" in refusal(records, joined, "replace")
+
+
+def test_long_descriptions_do_not_matter(tmp_path):
+    long = b">" * 10_000_000
+    path = written(tmp_path, b">a " + long + b"\nMKT\n>b\t" + long + b"\r\nMKV\n>c " + long + b"\r\rMKA\r")
+    assert records(path) == [("a", b"MKT"), ("b", b"MKV"), ("c", b"MKA")]
+
+
+def test_blank_characters_for_longer_than_a_piece_do_not_matter(tmp_path):
+    blank = b" " * (fasta.PIECE + 5)
+    path = written(tmp_path, blank + b"\n>a\n" + blank + b"MKT" + blank + b"AY\n" + blank + b"\n>b\nMKV" + blank)
+    assert records(path) == [("a", b"MKTAY"), ("b", b"MKV")]
+
+
+def test_the_longest_id_and_one_beyond_it(tmp_path):
+    longest = "i" * (fasta.PIECE - 2)
+    assert records(written(tmp_path, f">{longest} x\nMKT\n".encode())) == [(longest, b"MKT")]
+    sentence = refusal(records, written(tmp_path, f">a\nMKT\n>{longest}i x\nMKT\n".encode()))
+    assert f"line 3: record '{'i' * 60}...' has an id of more than 1,048,574 characters" in sentence
+
+
+def test_long_ids_are_shortened_in_sentences(tmp_path):
+    path = written(tmp_path, b">" + b"i" * 100_000 + b"\nMKT?\n")
+    assert refusal(records, path).startswith(f"{path}, line 1: record '{'i' * 60}...' has '?' at position 4")
+
+
+def test_the_longest_sequence_and_one_beyond_it(tmp_path):
+    longest = b"M" * (fasta.MAX_RESIDUES - 1)
+    assert records(written(tmp_path, b">a\n" + longest + b"\n")) == [("a", longest)]
+    path = written(tmp_path, b">a\nMK\n>b\n" + longest + b"MK\n")
+    assert refusal(records, path).startswith(f"{path}, line 3: record 'b' has more than 10,000,000 residues")
+
+
+def test_a_million_empty_lines_anywhere_do_not_matter(tmp_path):
+    gap = b"\n" * 500_000 + b"\r\n" * 250_000 + b" \n" * 250_000
+    path = written(tmp_path, gap + b">a\nMKT\n" + gap + b"AY\n" + gap + b">b\n" + gap + b"MKV\n" + gap)
+    found = list(read_all([path]))
+    assert [(protein.id, protein.sequence) for protein in found] == [("a", b"MKTAY"), ("b", b"MKV")]
+    assert [protein.line for protein in found] == [1_000_001, 3_000_004]
+
+
+# Odd bytes
+
+
+def test_null_bytes_in_a_description_do_not_matter(tmp_path):
+    assert records(written(tmp_path, b">a \0de\0scription\0\nMKT\n")) == [("a", b"MKT")]
+
+
+@pytest.mark.parametrize("name", [b"\0", b"a\0", b"a\0b", b"\xff\xfe", b"a\x1b[31m", "a\u202eb".encode(), b"a\x7f"])
+def test_ids_that_no_terminal_should_see_are_refused(tmp_path, name):
+    assert "is not printable UTF-8 text" in refusal(records, written(tmp_path, b">" + name + b" x\nMKT\n"))
+
+
+def test_line_ends_of_all_kinds_in_one_file(tmp_path):
+    assert records(written(tmp_path, b">a\rMK\r\nTA\nYI\r>b\n\rMKV\r\n\r\n")) == [("a", b"MKTAYI"), ("b", b"MKV")]
+
+
+@pytest.mark.parametrize("invalid", ["error", "replace"])
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-16", "utf-32"])
+def test_text_in_other_encodings_is_refused(tmp_path, encoding, invalid):
+    for content in (GOOD.decode().encode(encoding), gzip.compress(GOOD.decode().encode(encoding))):
+        refusal(records, written(tmp_path, content), invalid)
+
+
+def test_white_space_of_unicode_in_a_sequence_is_dropped(tmp_path):
+    assert records(written(tmp_path, ">a\nMK\u00a0TA\u2028Y\u3000\n".encode())) == [("a", b"MKTAY")]
+
+
+# What is no file
+
+
+@pytest.mark.parametrize("path", ["/dev/zero", "/dev/null", "/dev/stdin"])
+def test_devices_and_pipes_are_refused(tmp_path, path):
+    done = run_shard(path, tmp_path / "shards", stdin=subprocess.PIPE)
+    assert done.returncode == 1
+    assert done.stderr == f"error: {path}: is a pipe or a device; write the sequences to a file and give that\n"
+
+
+def test_a_named_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.fasta")
+    assert "is a pipe or a device" in refusal(records, tmp_path / "pipe.fasta")
+
+
+def test_links_are_followed_to_files_only(tmp_path):
+    written(tmp_path, GOOD, "good.fasta")
+    for name, target in (("good", "good.fasta"), ("dangling", "nowhere"), ("circular", "circular")):
+        (tmp_path / name).symlink_to(target)
+    assert records(tmp_path / "good") == RECORDS
+    assert "cannot be read (No such file or directory)" in refusal(records, tmp_path / "dangling")
+    assert "cannot be read (Too many levels of symbolic links)" in refusal(records, tmp_path / "circular")
