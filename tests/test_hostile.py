@@ -3,17 +3,23 @@
 Nothing of it is executed, nothing is written outside the results, and memory stays bounded.
 """
 
+import errno
 import gzip
 import os
 import random
 import resource
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
+import h5py
+import numpy as np
+import pandas as pd
 import pytest
 
-from seqmill import fasta
+from seqmill import fasta, files
 from seqmill.errors import UserError
 from seqmill.fasta import read_all
 
@@ -256,3 +262,155 @@ def test_links_are_followed_to_files_only(tmp_path):
     assert records(tmp_path / "good") == RECORDS
     assert "cannot be read (No such file or directory)" in refusal(records, tmp_path / "dangling")
     assert "cannot be read (Too many levels of symbolic links)" in refusal(records, tmp_path / "circular")
+
+
+# A full disk
+
+
+@pytest.fixture
+def full(tmp_path):
+    """A folder on a disk of its own, of 1 MiB."""
+    folder = tmp_path / "full"
+    folder.mkdir()
+    try:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("file systems cannot be mounted here")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def fill(folder):
+    """Leave no room on a disk."""
+    with (folder / "filler").open("wb", buffering=0) as file:
+        for size in (4096, 1):
+            with suppress(OSError):
+                while True:
+                    file.write(b"x" * size)
+
+
+def says_full(folder):
+    return f"error: {folder}: the disk is full or the quota used up; make room and run the same command again\n"
+
+
+@pytest.mark.parametrize("count", [5_000, 40_000])
+def test_shard_on_a_full_disk_ends_in_one_sentence(full, tmp_path, count):
+    """In the second case already the sequences do not fit, in the first the shards and the table."""
+    letters = str.maketrans("0123456789", "ACDEFGHIKL")
+    sequences = (f"{'MKTAYIAKQR' * 10}{number}".translate(letters) for number in range(count))
+    path = written(tmp_path, "".join(f">p{i}\n{sequence}\n" for i, sequence in enumerate(sequences)).encode())
+    done = run_shard(path, full / "shards")
+    assert done.returncode == 1
+    assert done.stderr == says_full(full / "shards")
+    assert not (full / "shards/SHA256SUMS").exists()
+    assert not list((full / "shards").glob(".*"))
+
+
+def test_weights_on_a_full_disk_end_in_one_sentence(full, demo_model):
+    fill(full)
+    done = run(SCRIPTS / "weights.py", "--model", demo_model, "--output", full / "weights.json")
+    assert done.returncode == 1
+    assert done.stderr == says_full(full)
+    assert [path.name for path in full.iterdir()] == ["filler"]
+
+
+def test_messages_on_a_full_disk_end_in_one_sentence(tmp_path):
+    path = written(tmp_path, GOOD)
+    with Path("/dev/full").open("w") as device:
+        command = [
+            sys.executable,
+            SCRIPTS / "shard.py",
+            "--fasta",
+            path,
+            "--shards",
+            "1",
+            "--output",
+            tmp_path / "shards",
+        ]
+        done = subprocess.run(command, stdout=device, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "error: the disk is full or the quota used up; make room and run the same command again\n"
+
+
+def test_a_log_on_a_full_disk_prints_no_tracebacks(tmp_path):
+    """The log's own disk is full, and standard error then goes elsewhere: nothing about the log is to be seen."""
+    program = f"""
+import logging, sys
+sys.path.insert(0, {str(REPOSITORY / "workflow")!r})
+from seqmill import cli
+seen, sys.stderr = sys.stderr, open("/dev/full", "w", buffering=1)
+cli.set_up_logging()
+sys.stderr = seen
+logging.getLogger("seqmill").info("this line has no room")
+print("went on")
+"""
+    done = run("-c", program)
+    assert (done.returncode, done.stdout, done.stderr.count("Logging error")) == (0, "went on\n", 0)
+
+
+def test_a_full_disk_is_known_however_a_library_says_it(full):
+    fill(full)
+    frame = pd.DataFrame({"a": np.arange(10_000)})
+    writes = [
+        lambda: (full / "text").write_text("x" * 10_000),
+        lambda: h5py.File(full / "new.h5", "w"),
+        lambda: frame.to_parquet(full / "new.parquet"),
+        lambda: frame.to_csv(full / "new.csv"),
+    ]
+    for write in writes:
+        with pytest.raises(OSError, match="No space left") as failed:
+            write()
+        assert files.is_disk_full(failed.value)
+
+
+# As h5py says it where it flushes.
+FLUSH = "Unable to synchronously flush file (file write failed: time = Sun Nov 22 19:18:26 2026\n, filename = 'a.h5', file descriptor = 3, errno = {}, error message = '...', buf = 0x55672688f620)"
+
+
+@pytest.mark.parametrize(
+    ("error", "full"),
+    [
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), True),
+        (RuntimeError(FLUSH.format(errno.ENOSPC)), True),
+        (RuntimeError(FLUSH.format(errno.EDQUOT)), True),
+        (RuntimeError(FLUSH.format(errno.EIO)), False),
+        (OSError(errno.EIO, "Input/output error"), False),
+        (ValueError("28"), False),
+    ],
+)
+def test_a_full_disk_is_told_from_other_failures(error, full):
+    assert files.is_disk_full(error) is full
+    later = ValueError("while it was cleaned up")
+    later.__context__ = error
+    assert files.is_disk_full(later) is full
+
+
+# Leftovers
+
+
+def test_leftovers_of_a_killed_writer_go_with_the_next_one(tmp_path):
+    program = f"""
+import os, signal, sys
+sys.path.insert(0, {str(REPOSITORY / "workflow")!r})
+from pathlib import Path
+from seqmill.files import write_atomically
+with write_atomically(Path({str(tmp_path / "[0].json")!r})) as temporary:
+    temporary.write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert run("-c", program).returncode == -signal.SIGKILL
+    (leftover,) = tmp_path.iterdir()
+    assert leftover.read_text() == "half"
+    others = [".0.json.7.tmp", ".[0].json.x.tmp", ".[0].json.gz.7.tmp", "[0].json.7.tmp"]
+    for name in others:
+        (tmp_path / name).touch()
+    files.write_json(tmp_path / "[0].json", 1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*others, "[0].json"])
+
+
+def test_what_was_there_stays_when_a_writer_fails(tmp_path):
+    files.write_json(tmp_path / "x.json", 1)
+    with pytest.raises(TypeError):
+        files.write_json(tmp_path / "x.json", {1, 2})
+    assert [path.name for path in tmp_path.iterdir()] == ["x.json"]
+    assert files.read_json(tmp_path / "x.json") == 1
