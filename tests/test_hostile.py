@@ -5,12 +5,19 @@ Nothing of it is executed, nothing is written outside the results, and memory st
 
 import errno
 import gzip
+import io
+import json
 import os
+import pickle
 import random
 import resource
+import shutil
 import signal
+import struct
 import subprocess
 import sys
+import tarfile
+import zipfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,8 +25,9 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+from safetensors.torch import load_file, save_file
 
-from seqmill import fasta, files
+from seqmill import fasta, files, weights
 from seqmill.errors import UserError
 from seqmill.fasta import read_all
 
@@ -414,3 +422,187 @@ def test_what_was_there_stays_when_a_writer_fails(tmp_path):
         files.write_json(tmp_path / "x.json", {1, 2})
     assert [path.name for path in tmp_path.iterdir()] == ["x.json"]
     assert files.read_json(tmp_path / "x.json") == 1
+
+
+# Model folders
+
+
+@pytest.fixture
+def model_copy(demo_model, tmp_path):
+    """A copy of the demonstration model to break, in a folder of its own."""
+    return Path(shutil.copytree(demo_model, tmp_path / "models/model"))
+
+
+class Malicious:
+    """Unpickled without care it leaves a file in the working directory."""
+
+    def __reduce__(self):
+        return os.system, ("touch pwned",)
+
+
+def load_model(folder):
+    import torch
+
+    from seqmill import model
+
+    found = weights.resolve(str(folder))
+    return model.load(found, model.read_config(found), torch.float32, torch.device("cpu"), "sdpa")
+
+
+def tensors_of(folder):
+    return load_file(folder / "model.safetensors")
+
+
+def as_bin(folder, content, **options):
+    import torch
+
+    (folder / "model.safetensors").unlink()
+    torch.save(content, folder / "pytorch_model.bin", **options)
+    return folder / "pytorch_model.bin"
+
+
+def pickled(folder):
+    as_bin(folder, {}).write_bytes(pickle.dumps(Malicious()))
+
+
+def path_traversal(folder):
+    with zipfile.ZipFile(as_bin(folder, tensors_of(folder)), "a") as archive:
+        archive.writestr("../../pwned", "x")
+        archive.writestr("/tmp/pwned", "x")
+
+
+def tar(folder):
+    with tarfile.open(as_bin(folder, {}), "w") as archive:
+        for name in ("../pwned", "storages", "tensors", "pickle"):
+            member = tarfile.TarInfo(name)
+            member.size = 1
+            archive.addfile(member, io.BytesIO(b"x"))
+
+
+def zip_bomb(folder):
+    """Half a megabyte that asks for two strings of 256 MB."""
+    with zipfile.ZipFile(as_bin(folder, {}), "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", b"\x80\x02X\0\0\0\x10" + b"a" * 2**28 + b".")
+        archive.writestr("archive/version", "3\n")
+
+
+def safetensors_header(folder, size, header):
+    (folder / "model.safetensors").write_bytes(struct.pack("<Q", size) + header)
+
+
+def safetensors_of_exabytes(folder):
+    header = json.dumps({"a": {"dtype": "F32", "shape": [2**30, 2**28], "data_offsets": [0, 2**60]}}).encode()
+    safetensors_header(folder, len(header), header)
+
+
+def quantised(folder):
+    import torch
+
+    save_file(
+        {name: tensor.to(torch.int8) for name, tensor in tensors_of(folder).items()}, folder / "model.safetensors"
+    )
+
+
+def named_pipe(folder):
+    (folder / "model.safetensors").unlink()
+    os.mkfifo(folder / "model.safetensors")
+
+
+def dangling_link(folder):
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors").symlink_to("../blobs/none")
+
+
+def folder_for_weights(folder):
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors").mkdir()
+
+
+def edit_config(folder, **changes):
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def hundred_megabytes_of_config(folder):
+    with (folder / "config.json").open("wb") as file:
+        file.truncate(10**8)
+
+
+UNSAFE = "a .bin file is damaged, or holds more than weights, which can run code, and was not loaded"
+HOSTILE_MODELS = {
+    "malicious pickle": (lambda f: as_bin(f, {"a": Malicious()}), UNSAFE),
+    "malicious pickle of old": (lambda f: as_bin(f, {"a": Malicious()}, _use_new_zipfile_serialization=False), UNSAFE),
+    "malicious pickle alone": (pickled, UNSAFE),
+    "path traversal": (path_traversal, "the weights cannot be loaded"),
+    "tar": (tar, UNSAFE),
+    "zip bomb": (zip_bomb, "the weights cannot be loaded (the archive is compressed)"),
+    "list of tensors": (lambda f: as_bin(f, [*tensors_of(f).values()]), "something else than named tensors"),
+    "names without tensors": (
+        lambda f: as_bin(f, dict.fromkeys(tensors_of(f), "x")),
+        "something else than named tensors",
+    ),
+    "numbers for names": (lambda f: as_bin(f, dict(enumerate(tensors_of(f).values()))), "else than named tensors"),
+    "header of 2^60 bytes": (lambda f: safetensors_header(f, 2**60, b"{}"), "the weights cannot be loaded"),
+    "header of 90 MB in a small file": (lambda f: safetensors_header(f, 90_000_000, b"{}"), "the weights cannot"),
+    "deeply nested header": (lambda f: safetensors_header(f, 10**6, b"[" * 10**6), "the weights cannot be loaded"),
+    "tensor of 2^60 bytes": (safetensors_of_exabytes, "the weights cannot be loaded"),
+    "quantised weights": (quantised, "is of type torch.int8; get weights that are not quantised"),
+    "named pipe": (named_pipe, "model.safetensors is no file, or a link to none"),
+    "dangling link": (dangling_link, "model.safetensors is no file, or a link to none"),
+    "folder for weights": (folder_for_weights, "model.safetensors is no file, or a link to none"),
+    "config.json of 100 MB": (
+        hundred_megabytes_of_config,
+        "config.json cannot be used (it has more than 1,000,000 bytes)",
+    ),
+    "deeply nested config.json": (
+        lambda f: (f / "config.json").write_text("[" * 400_000),
+        "config.json cannot be used",
+    ),
+    "deeply nested objects": (
+        lambda f: (f / "config.json").write_text('{"a":' * 100_000),
+        "config.json cannot be used",
+    ),
+    "number of 10,000 digits": (lambda f: (f / "config.json").write_text("9" * 10_000), "config.json cannot be used"),
+    "config.json no text": (lambda f: (f / "config.json").write_bytes(b"\x80\xff" * 9), "config.json cannot be used"),
+    "size of NaN": (lambda f: edit_config(f, hidden_size=float("nan")), "lacks sizes of the model or has wrong ones"),
+    "epsilon of NaN": (lambda f: edit_config(f, layer_norm_eps=float("nan")), "lacks sizes"),
+    "negative size": (lambda f: edit_config(f, intermediate_size=-768), "lacks sizes"),
+    "10^12 layers": (lambda f: edit_config(f, num_hidden_layers=10**12), "the checkpoint lacks the tensor"),
+    "width of 10^30": (lambda f: edit_config(f, hidden_size=10**30, num_attention_heads=1), "do not fit config.json"),
+    "list for a type": (lambda f: edit_config(f, model_type=["esm"]), "config.json cannot be used"),
+}
+
+
+@pytest.mark.parametrize(("damage", "says"), HOSTILE_MODELS.values(), ids=HOSTILE_MODELS)
+def test_a_hostile_model_is_refused_and_executes_nothing(model_copy, tmp_path, monkeypatch, damage, says):
+    monkeypatch.chdir(tmp_path)
+    damage(model_copy)
+    before = listing(model_copy.parent)
+    # 2 GiB more than PyTorch already has.
+    with Path("/proc/self/statm").open() as file:
+        size = int(file.read().split()[0]) * resource.getpagesize()
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (size + 2 * 2**30, limits[1]))
+    try:
+        sentence = refusal(load_model, model_copy)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
+    assert sentence.startswith(f"model {model_copy}: ")
+    assert says in sentence
+    assert listing(model_copy.parent) == before
+    assert listing(tmp_path)[0] == ["models"]
+    assert not Path("/tmp/pwned").exists()
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "bin"])
+def test_weights_that_are_links_work(model_copy, kind):
+    """A hub's cache holds links to blobs whose names have no suffix."""
+    path = model_copy / "model.safetensors" if kind == "safetensors" else as_bin(model_copy, tensors_of(model_copy))
+    blobs = model_copy.parent / "blobs"
+    blobs.mkdir()
+    for file in (path, model_copy / "config.json"):
+        blob = blobs / files.sha256(file)
+        file.rename(blob)
+        file.symlink_to(f"../blobs/{blob.name}")
+    loaded, _ = load_model(model_copy)
+    assert loaded.layer_count == 6
