@@ -24,7 +24,7 @@ PIECE = 2**20
 # The longest protein known, titin, has 35,000 residues; predicted ones have hundreds of thousands.
 MAX_RESIDUES = 10_000_000
 # Characters of a record's description and of blank lines, which are not kept: a description of 10 MB is nobody's problem.
-MAX_SKIPPED = 20_000_000
+MAX_SKIPPED = 15_000_000
 # Characters of an id in a message.
 SHOWN = 60
 
