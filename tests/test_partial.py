@@ -296,15 +296,17 @@ def start(fasta: Path, model: Path, folder: Path, *flags: str, **environment: st
     return subprocess.Popen(command, env=variables, stderr=subprocess.PIPE, text=True)
 
 
-def wait_for_rows(folder: Path) -> None:
-    path = folder / "embeddings.h5"
-    while not path.exists() or path.stat().st_blocks < 100:
+def wait_for_rows(folder: Path, process: subprocess.Popen) -> None:
+    """Until something is written down; the process must have set SEQMILL_TEST_FLUSH."""
+    path = folder / "progress.json"
+    while not path.exists() or json.loads(path.read_text())["done"] == 0:
+        assert process.poll() is None
         time.sleep(0.1)
 
 
 def test_sigterm_keeps_what_is_finished(small_fasta, demo_model, undisturbed, tmp_path):
-    process = start(small_fasta, demo_model, tmp_path / "out", SEQMILL_TEST_SLOW="0:0.5")
-    wait_for_rows(tmp_path / "out.partial")
+    process = start(small_fasta, demo_model, tmp_path / "out", SEQMILL_TEST_SLOW="0:0.5", SEQMILL_TEST_FLUSH="0.1")
+    wait_for_rows(tmp_path / "out.partial", process)
     process.send_signal(signal.SIGTERM)
     said = process.communicate(timeout=30)[1]
     assert process.returncode == 128 + signal.SIGTERM
@@ -314,6 +316,17 @@ def test_sigterm_keeps_what_is_finished(small_fasta, demo_model, undisturbed, tm
     again = start(small_fasta, demo_model, tmp_path / "out")
     assert f"going on after {done} of 24 sequences" in again.communicate(timeout=60)[1]
     assert again.returncode == 0
+    assert_finished(tmp_path, undisturbed, resumed=True)
+
+
+def test_sigkill_keeps_what_was_flushed(small_fasta, demo_model, undisturbed, tmp_path):
+    sabotage = {"SEQMILL_TEST_SLOW": "0:0.5", "SEQMILL_TEST_FLUSH": "0.1"}
+    process = start(small_fasta, demo_model, tmp_path / "out", **sabotage)
+    wait_for_rows(tmp_path / "out.partial", process)
+    process.kill()
+    process.communicate(timeout=30)
+    again = start(small_fasta, demo_model, tmp_path / "out")
+    assert f"going on after {kept(tmp_path)['done']} of 24 sequences" in again.communicate(timeout=60)[1]
     assert_finished(tmp_path, undisturbed, resumed=True)
 
 

@@ -16,8 +16,10 @@ from seqmill import demand, settings, slurm
 from seqmill.errors import UserError
 
 try:
+    settings.check_path("the folder of seqmill", str(ROOT))
     config = settings.check(config, ROOT / "workflow/schemas/config.schema.json")
     FASTA = settings.fasta_files(config)
+    MODEL_FILES = settings.model_files(config["model"]["name"])
 except UserError as error:
     raise WorkflowError(str(error))
 

@@ -5,7 +5,7 @@ rule weights:
     Gives: results/weights.json, which every embed job reads instead of asking the hub.
     """
     input:
-        files=settings.model_files(config["model"]["name"]),
+        files=MODEL_FILES,
     output:
         weights="results/weights.json",
     log:

@@ -4,6 +4,7 @@ Read without transformers, which takes longer to import than most checkpoints ta
 """
 
 import json
+import pickle
 import zipfile
 from collections.abc import Callable
 from functools import partial
@@ -17,6 +18,11 @@ from seqmill.errors import UserError, first_line
 from seqmill.memory import is_oom
 from seqmill.weights import Weights
 
+# ESMFold's config.json, the longest of the family, has some 5,000 bytes.
+MAX_CONFIG_BYTES = 10**6
+# Integers, and floats of 8 bits, are quantised weights, which mean nothing without their scales.
+DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
 
 def read_config(weights: Weights) -> dict[str, Any]:
     """The content of config.json.
@@ -25,11 +31,15 @@ def read_config(weights: Weights) -> dict[str, Any]:
         UserError: it is no JSON object, or does not say of which type the model is.
     """
     try:
-        config = json.loads((Path(weights.folder) / "config.json").read_text())
+        with (Path(weights.folder) / "config.json").open("rb") as handle:
+            content = handle.read(MAX_CONFIG_BYTES + 1)
+        if len(content) > MAX_CONFIG_BYTES:
+            raise ValueError(f"it has more than {MAX_CONFIG_BYTES:,} bytes")
+        config = json.loads(content)
         if not isinstance(config.get("model_type"), str):
             raise ValueError("it has no model_type")
         return config
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise UserError(f"model {weights.name}: its config.json cannot be used ({first_line(error)})") from None
 
 
@@ -45,7 +55,7 @@ class Checkpoint:
         left: names of the tensors not taken yet.
 
     Raises:
-        UserError: a file is damaged or no checkpoint.
+        UserError: a file is damaged or no checkpoint, or would run code when it is loaded.
     """
 
     def __init__(self, weights: Weights, prefix: str, device: torch.device):
@@ -60,7 +70,7 @@ class Checkpoint:
         """One tensor, on the device.
 
         Raises:
-            UserError: it is missing or of another shape.
+            UserError: it is missing, of another shape or quantised.
         """
         if key not in self.readers:
             raise UserError(f"model {self.name}: the checkpoint lacks the tensor {key}; get it again")
@@ -68,6 +78,10 @@ class Checkpoint:
         tensor = self._guarded(self.readers[key])
         if tensor.shape != shape:
             raise self.misfit(key)
+        if tensor.dtype not in DTYPES:
+            raise UserError(
+                f"model {self.name}: the tensor {key} is of type {tensor.dtype}; get weights that are not quantised"
+            )
         # Converted where it goes to: a GPU takes no time for it.
         return tensor.to(self.device).to(dtype)
 
@@ -80,6 +94,12 @@ class Checkpoint:
         except Exception as error:  # safetensors, pickle and zip files each fail in their own ways
             if is_oom(error):
                 raise
+            # PyTorch's own message advises to load it nonetheless.
+            if isinstance(error, pickle.UnpicklingError) or "weights_only" in str(error):
+                raise UserError(
+                    f"model {self.name}: a .bin file is damaged, or holds more than weights, which can run code, and was not "
+                    "loaded; get the model as safetensors"
+                ) from None
             raise UserError(
                 f"model {self.name}: the weights cannot be loaded ({first_line(error)}); get them again"
             ) from None
@@ -97,5 +117,17 @@ def _readers(path: Path) -> dict[str, Callable[[], torch.Tensor]]:
         file = safe_open(path, framework="pt")
         return {key: partial(file.get_tensor, key) for key in file.keys()}  # noqa: SIM118 -- it is no mapping
     # Files older than PyTorch 1.6 are no zip archives and cannot be mapped.
-    tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    archive = zipfile.is_zipfile(path)
+    if archive:
+        with zipfile.ZipFile(path) as entries:
+            # PyTorch never compresses; what is compressed could expand to more than memory holds.
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries.infolist()):
+                raise ValueError("the archive is compressed")
+    tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
+    if not isinstance(tensors, dict) or not all(map(_is_named_tensor, tensors.items())):
+        raise ValueError("the file holds something else than named tensors")
     return {key: partial(tensors.__getitem__, key) for key in tensors}
+
+
+def _is_named_tensor(item: tuple[Any, Any]) -> bool:
+    return isinstance(item[0], str) and isinstance(item[1], torch.Tensor) and not item[1].is_meta

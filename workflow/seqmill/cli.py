@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 
 from seqmill.errors import UserError
+from seqmill.files import DISK_FULL, is_disk_full
 
 log = logging.getLogger(__name__)
 
@@ -15,6 +16,8 @@ def set_up_logging(verbose: bool = False) -> None:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("seqmill").setLevel(logging.DEBUG if verbose else logging.INFO)
     logging.captureWarnings(True)
+    # A log that cannot be written, because the disk is full for one, must not bury the last line in tracebacks.
+    logging.raiseExceptions = False
 
 
 def auto_or_positive(text: str) -> int | None:
@@ -38,12 +41,18 @@ def _auto_or_number(text: str, least: int) -> int | None:
 def run(main: Callable[[], int | None]) -> None:
     """Run a tool's `main` and exit: with its status, or with 1 and one clear line at the end."""
     try:
-        sys.exit(main() or 0)
+        status = main() or 0
+        # Here and not when Python ends, so that a failure is told like any other.
+        sys.stdout.flush()
+        sys.exit(status)
     except UserError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("error: interrupted")
     except Exception as error:
+        if is_disk_full(error):
+            where = f"{error.filename}: " if getattr(error, "filename", None) else ""
+            sys.exit(f"error: {where}{DISK_FULL}")
         # Not the user's mistake, so the log keeps the traceback; the last line still says what it was.
         log.exception("unexpected failure")
         sys.exit(f"error: {type(error).__name__}: {error}")

@@ -112,7 +112,7 @@ class Config:
         if not all(type(size) is int and size > 0 for size in sizes):
             return False
         numbers = (own.get("layer_norm_eps"), own.get("rope_theta", cls.rope_theta))
-        if not all(type(number) in (int, float) and number > 0 for number in numbers):
+        if not all(type(number) in (int, float) and 0 < number < 1e30 for number in numbers):
             return False
         return isinstance(own.get("token_dropout"), bool) and width % heads == 0 and width // heads % 2 == 0
 

@@ -2,14 +2,13 @@
 
 import gzip
 import io
+import stat
 import zlib
-from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TextIO
-
-from Bio.SeqIO.FastaIO import SimpleFastaParser
 
 from seqmill.errors import UserError
 
@@ -18,6 +17,16 @@ from seqmill.errors import UserError
 AMINO_ACIDS = b"ACDEFGHIKLMNPQRSTVWY" + b"XBUZO"
 WHITESPACE = b" \t\r\n\v\f"
 TO_X = bytes(c if c in AMINO_ACIDS else ord("X") for c in range(256))
+
+# Bounds to what is in memory at once and to the time it takes, whatever a file, or what gzip makes of it, holds.
+# Characters of a line that are read at a time, and thereby of an id: wrapped FASTA has 60 or 80 in a line, ids have 20.
+PIECE = 2**20
+# The longest protein known, titin, has 35,000 residues; predicted ones have hundreds of thousands.
+MAX_RESIDUES = 10_000_000
+# Characters of a record's description and of blank lines, which are not kept: a description of 10 MB is nobody's problem.
+MAX_SKIPPED = 15_000_000
+# Characters of an id in a message.
+SHOWN = 60
 
 OTHER_FORMATS = {
     "@": "FASTQ",
@@ -51,7 +60,7 @@ class Protein:
 
     @property
     def place(self) -> str:
-        return f"{self.path}, line {self.line}: record '{self.id}'"
+        return _place(self.path, self.line, self.id)
 
 
 def read_proteins(path: Path | str, invalid: str = "error") -> Iterator[Protein]:
@@ -63,14 +72,13 @@ def read_proteins(path: Path | str, invalid: str = "error") -> Iterator[Protein]
 
     Raises:
         UserError: the file is missing, truncated or no FASTA; a record has no id or no residues, holds
-            nucleotides, or (with invalid="error") a letter outside the alphabet.
+            nucleotides, a '>', more than MAX_RESIDUES, or (with invalid="error") a letter outside the alphabet.
     """
     path = Path(path)
-    starts: deque[int] = deque()
     try:
         with _open(path) as handle:
-            for title, letters in SimpleFastaParser(_watch(handle, path, starts)):
-                yield _protein(title, letters, path, starts.popleft(), invalid)
+            for line, title, letters in _records(handle, path):
+                yield _protein(title, letters, path, line, invalid)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise UserError(f"{path}: the gzip data is truncated or damaged ({error}); copy the file again") from None
     except OSError as error:
@@ -101,6 +109,10 @@ def read_all(paths: Iterable[Path | str], invalid: str = "error") -> Iterator[Pr
 
 def _open(path: Path) -> TextIO:
     """Open plain or gzip text, told apart by content, not by name."""
+    kind = path.stat().st_mode
+    if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):
+        # It may never end, or never begin, and cannot be read twice.
+        raise UserError(f"{path}: is a pipe or a device; write the sequences to a file and give that")
     with path.open("rb") as binary:
         magic = binary.read(6)
     for signature, name in OTHER_COMPRESSIONS.items():
@@ -111,16 +123,41 @@ def _open(path: Path) -> TextIO:
     return io.TextIOWrapper(binary, encoding="utf-8-sig", errors="surrogateescape")
 
 
-def _watch(handle: TextIO, path: Path, starts: deque[int]) -> Iterator[str]:
-    """Pass lines on, note the line numbers on which records start, and refuse what is no FASTA."""
-    begun = False
-    for number, line in enumerate(handle, 1):
-        if line.startswith(">"):
-            begun = True
-            starts.append(number)
-        elif not begun and line.strip():
-            raise UserError(_not_fasta(line.lstrip(), path, number))
-        yield line
+def _records(handle: TextIO, path: Path) -> Iterator[tuple[int, str, str]]:
+    """Yield (line of its header, title, letters with white space) of each record.
+
+    A title is cut after PIECE characters: the id is among them.
+    """
+    start, title, letters, length, skipped = 0, "", [], 0, 0
+    number, line_begins, in_header = 0, True, False
+    for piece in iter(partial(handle.readline, PIECE), ""):
+        if line_begins:
+            number += 1
+            # Not so a '>' at the seam between two pieces of a long line.
+            in_header = piece[0] == ">"
+        if in_header and line_begins:
+            if start:
+                yield start, title, "".join(letters)
+            start, title, letters, length, skipped = number, piece[1:], [], 0, 0
+        elif in_header or piece.isspace():
+            skipped += len(piece)
+            if skipped > MAX_SKIPPED:
+                raise UserError(
+                    f"{path}, line {number}: here are more than {MAX_SKIPPED:,} characters of description or blank lines; "
+                    "remove them"
+                )
+        elif not start:
+            raise UserError(_not_fasta(piece.lstrip(), path, number))
+        else:
+            letters.append(piece)
+            length += len(piece)
+            if length > MAX_RESIDUES:
+                raise UserError(
+                    f"{_place(path, start, _id(title))} has more than {MAX_RESIDUES:,} residues, as no protein has; remove it"
+                )
+        line_begins = piece[-1] == "\n"
+    if start:
+        yield start, title, "".join(letters)
 
 
 def _not_fasta(line: str, path: Path, number: int) -> str:
@@ -133,21 +170,46 @@ def _not_fasta(line: str, path: Path, number: int) -> str:
 
 
 def _protein(title: str, letters: str, path: Path, line: int, invalid: str) -> Protein:
-    name = title.split(maxsplit=1)[0] if title.strip() else ""
-    place = f"{path}, line {line}: record '{name}'"
+    name = _id(title)
     if not name or title[0].isspace():
         raise UserError(f"{path}, line {line}: the record has no id; write it straight after the '>'")
     if not name.isprintable():
-        raise UserError(f"{path}, line {line}: the record's id {name!a} is not printable UTF-8 text; rename it")
+        raise UserError(f"{path}, line {line}: the record's id {name[:SHOWN]!a} is not printable UTF-8 text; rename it")
+    if not letters.isascii():
+        # Unicode has more white space than ASCII, as what is copied from a web page or a word processor shows.
+        letters = "".join(letters.split())
     sequence = letters.encode("utf-8", "surrogateescape").upper().translate(None, WHITESPACE).rstrip(b"*")
-    if not sequence:
-        raise UserError(f"{place} has no sequence; remove the record or complete it")
-    if _is_nucleotide(sequence):
-        raise UserError(f"{place} looks like nucleotides; seqmill embeds proteins, so translate it first")
     wrong = sequence.translate(None, AMINO_ACIDS)
-    if wrong and invalid == "error":
-        raise UserError(f"{place} has {_describe(wrong, sequence)}; correct it, or set sequences.invalid to replace")
+    if complaint := _complaint(name, sequence, wrong, invalid):
+        raise UserError(f"{_place(path, line, name)} {complaint}")
     return Protein(name, sequence.translate(TO_X), path, line, len(wrong))
+
+
+def _complaint(name: str, sequence: bytes, wrong: bytes, invalid: str) -> str | None:
+    """What is wrong with a record, and what to do; None where it is good."""
+    if len(name) >= PIECE - 1:
+        return f"has an id of more than {PIECE - 2:,} characters; put a space behind the id, or shorten it"
+    if not sequence:
+        return "has no sequence; remove the record or complete it"
+    if _is_nucleotide(sequence):
+        return "looks like nucleotides; seqmill embeds proteins, so translate it first"
+    # Whatever `invalid` says: most likely the next record's header, without the line end before it.
+    if b">" in wrong:
+        return f"has a '>' at position {sequence.index(b'>') + 1} of its sequence; a header begins a line"
+    if wrong and invalid == "error":
+        return f"has {_describe(wrong, sequence)}; correct it, or set sequences.invalid to replace"
+    return None
+
+
+def _id(title: str) -> str:
+    """The first word of a header."""
+    return title.split(maxsplit=1)[0] if title.strip() else ""
+
+
+def _place(path: Path, line: int, name: str) -> str:
+    shown = name if len(name) <= SHOWN else f"{name[:SHOWN]}..."
+    shown = shown if shown.isprintable() else ascii(shown)[1:-1]
+    return f"{path}, line {line}: record '{shown}'"
 
 
 def _describe(wrong: bytes, sequence: bytes) -> str:

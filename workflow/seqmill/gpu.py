@@ -38,6 +38,11 @@ def describe(device: torch.device) -> str:
     return f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB, capability {properties.major}.{properties.minor}"
 
 
+def uuid(device: torch.device) -> str | None:
+    """What tells this GPU from the others of the machine; None for the CPU."""
+    return f"GPU-{torch.cuda.get_device_properties(device).uuid}" if device.type == "cuda" else None
+
+
 def matmul_flops(device: torch.device, dtype: torch.dtype) -> float | None:
     """Operations per second of a large matrix product on this GPU: the ceiling that utilisation is measured against.
 
@@ -80,7 +85,7 @@ def lease(requested: str) -> Iterator[torch.device]:
     if "SLURM_JOB_ID" in os.environ and torch.cuda.device_count() == 1:
         lock, index = None, candidates[0]
     else:
-        lock, index = _take({index: _lock(torch.cuda.get_device_properties(index).uuid) for index in candidates})
+        lock, index = _take({index: _lock(uuid(torch.device("cuda", index))) for index in candidates})
     device = torch.device("cuda", index)
     try:
         torch.cuda.set_device(device)
@@ -90,12 +95,12 @@ def lease(requested: str) -> Iterator[torch.device]:
             lock.release()
 
 
-def _lock(uuid: str) -> FileLock:
+def _lock(name: str) -> FileLock:
     """A lock that all of this user's processes on this machine share, whatever their TMPDIR."""
     folder = LOCKS / f"seqmill-gpus-{os.getuid()}"
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
-        return FileLock(folder / f"{uuid}.lock")
+        return FileLock(folder / f"{name}.lock")
     except OSError as error:
         raise UserError(f"{folder}: cannot hold the locks that keep jobs on GPUs of their own ({error})") from None
 

@@ -315,7 +315,7 @@ class Job:
         revision = f"revision {self.weights.revision}" if self.weights.revision else "a folder"
         lines = {
             "model": f"{self.weights.name} ({revision}, checksum {self.weights.checksum[:12]})",
-            "device": gpu.describe(self.device),
+            "device": ", ".join(filter(None, [gpu.describe(self.device), gpu.uuid(self.device)])),
             "layers": ", ".join(map(str, self.layers)),
             "pooling": ", ".join(self.settings.pooling),
             "input": f"{len(self.sequences):,} sequences, {self.sequences.offsets[-1]:,} residues, "
@@ -405,6 +405,7 @@ class Job:
             **self._fingerprint(),
             "datasets": list(self.datasets),
             "device": gpu.describe(self.device),
+            "device_uuid": gpu.uuid(self.device),
             "versions": versions(),
             "sequences": len(self.sequences),
             "residues": int(self.sequences.offsets[-1]),

@@ -17,6 +17,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from seqmill import checksums
+from seqmill.errors import UserError
 from seqmill.files import read_json, write_atomically, write_json
 from seqmill.store import Damaged, EmbeddingFile, lay_out
 
@@ -101,7 +102,7 @@ class Partial:
         try:
             # What has been computed is not lost with the error that ends it.
             self.flush()
-        except OSError as error:
+        except (OSError, UserError) as error:
             if kind is None:
                 raise
             log.warning("%s: what was computed since the last flush is lost (%s)", self.folder, error)

@@ -5,7 +5,9 @@ import difflib
 import json
 import os
 import shlex
+import stat
 import subprocess
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -61,13 +63,35 @@ def fasta_files(config: dict[str, Any]) -> list[str]:
     """The input files, as a list.
 
     Raises:
-        UserError: one does not exist.
+        UserError: one does not exist, is no file, or has a path that Snakemake cannot handle.
     """
     paths = [config["fasta"]] if isinstance(config["fasta"], str) else config["fasta"]
     for path in paths:
-        if not Path(path).is_file():
-            raise UserError(f"configuration: fasta: there is no file {path}; paths start at {Path.cwd()}")
-    return paths
+        check_path("configuration: fasta", path)
+        try:
+            kind = Path(path).stat().st_mode
+        except OSError as error:
+            raise UserError(
+                f"configuration: fasta: there is no file {path} to read ({error.strerror}); paths start at {Path.cwd()}"
+            ) from None
+        if not stat.S_ISREG(kind):
+            raise UserError(f"configuration: fasta: {path} is a folder, a pipe or a device; give the path of a file")
+    # Else a leading dash would be read as a flag.
+    return [f"./{path}" if path.startswith("-") else path for path in paths]
+
+
+def check_path(what: str, path: str) -> None:
+    """Refuse a path that Snakemake cannot handle.
+
+    Raises:
+        UserError: it holds braces or control characters.
+    """
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in path):
+        raise UserError(f"{what}: {path!a} holds a line end or another control character; rename it")
+    if "{" in path or "}" in path:
+        raise UserError(
+            f"{what}: {path} holds braces, which Snakemake takes for wildcards; rename it, or give a link to it"
+        )
 
 
 def gpu_count(config: dict[str, Any]) -> int:
@@ -107,17 +131,25 @@ def threads_per_shard(cores: int | None, shards: int, gpus: int) -> int:
 
 
 def model_files(name: str) -> list[str]:
-    """The files of a model folder that decide what the model is; none for a hub id."""
+    """The files of a model folder that decide what the model is; none for a hub id.
+
+    Raises:
+        UserError: a path that Snakemake cannot handle.
+    """
+    check_path("configuration: model.name", name)
     folder = Path(name)
     if not folder.is_dir():
         return []
     patterns = ("config.json", "*.safetensors", "*.bin")
-    return [str(path) for pattern in patterns for path in sorted(folder.glob(pattern))]
+    files = [str(path) for pattern in patterns for path in sorted(folder.glob(pattern)) if path.is_file()]
+    for file in files:
+        check_path("configuration: model.name", file)
+    return files
 
 
 def flag(name: str, value: Any) -> list[str]:
-    """A flag with its value, or nothing where the value is not set."""
-    return [] if value is None else [name, str(value)]
+    """A flag with its value, which may begin with a dash, or nothing where the value is not set."""
+    return [] if value is None else [f"{name}={value}"]
 
 
 def result_flags(config: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from seqmill import sums
 from seqmill.fasta import Protein
-from seqmill.files import write_atomically
+from seqmill.files import needs_room, write_atomically
 
 # Attention costs as much as the rest of a layer at about this many tokens: 6 x hidden size by operations
 # (7,680 for ESM-2 650M), less a factor of 2.5 because attention runs at a lower rate than matrix products.
@@ -123,9 +123,13 @@ def write_shards(distinct: Distinct, dealt: list[np.ndarray], folder: Path) -> N
 
 
 def shard(proteins: Iterable[Protein], shards: int, folder: Path) -> str:
-    """Split `proteins` into `shards` files in `folder`; returns a one-line summary for people."""
+    """Split `proteins` into `shards` files in `folder`; returns a one-line summary for people.
+
+    Raises:
+        UserError: the disk is full.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder) as spool:
+    with needs_room(folder), tempfile.TemporaryFile(dir=folder) as spool:
         distinct = find_distinct(proteins, spool)
         dealt = deal(distinct.lengths, shards)
         write_shards(distinct, dealt, folder)

@@ -1,6 +1,5 @@
 """The result file: HDF5 with one dataset per pooling, whose rows are written where they belong in any order."""
 
-import errno
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +11,7 @@ import h5py
 import numpy as np
 
 from seqmill.errors import UserError, first_line
+from seqmill.files import needs_room
 
 STRINGS = h5py.string_dtype("utf-8")
 # What is read or copied at a time.
@@ -34,6 +34,7 @@ def lay_out(
         attributes: root attributes.
     """
     with h5py.File(path, "w") as file:
+        _reserve(path, ids)
         file.create_dataset("ids", data=np.array(ids, dtype=object), dtype=STRINGS)
         file.create_dataset("lengths", data=np.asarray(lengths, dtype=np.int64))
         if any(is_per_residue(name) for name in datasets):
@@ -130,14 +131,8 @@ class EmbeddingFile:
         position = extent.offset + int(row) * extent.row_bytes
         left = memoryview(np.ascontiguousarray(values, extent.dtype)).cast("B")
         while left:
-            try:
+            with needs_room(self.path.parent):
                 written = os.pwrite(self.descriptor, left, position)
-            except OSError as error:
-                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                    raise
-                raise UserError(
-                    f"{self.path.parent}: the disk is full or the quota used up; make room and run the same command again"
-                ) from None
             position, left = position + written, left[written:]
 
     def sync(self) -> None:
@@ -165,6 +160,13 @@ class EmbeddingFile:
         """(N,) int64, what the values of each sequence take in a dataset."""
         rows = self.lengths if is_per_residue(name) else np.ones_like(self.lengths)
         return rows * self.extents[name].row_bytes
+
+
+def _reserve(path: Path, ids: Sequence[str]) -> None:
+    """Take the room for what HDF5 writes itself before it does: on a full disk it can crash the process."""
+    size = sum(len(name.encode()) + 64 for name in ids) + 24 * len(ids) + 2**16
+    with path.open("rb+") as file:
+        os.posix_fallocate(file.fileno(), 0, size)
 
 
 def _offsets(lengths: np.ndarray) -> np.ndarray:

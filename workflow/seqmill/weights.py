@@ -80,9 +80,15 @@ def resolve(name: str, revision: str | None = None) -> Weights:
     else:
         folder = _download(name, revision or KNOWN.get(name, ("main", {}))[0])
         commit = folder.name
-    files = {path.name: sha256(path) for path in weight_files(folder)}
+    try:
+        files = {path.name: sha256(path) for path in weight_files(folder)}
+        config = sha256(folder / "config.json")
+    except OSError as error:
+        raise UserError(
+            f"model {name}: {error.filename} cannot be read ({error.strerror}); complete the folder"
+        ) from None
     _verify(name, commit, files)
-    checksum = hashlib.sha256(sha256(folder / "config.json").encode())
+    checksum = hashlib.sha256(config.encode())
     for digest in files.values():
         checksum.update(digest.encode())
     return Weights(name, commit, str(folder.resolve()), files, checksum.hexdigest())
@@ -92,12 +98,14 @@ def weight_files(folder: Path) -> list[Path]:
     """The checkpoint's files in a model folder, safetensors before PyTorch's .bin, sorted by name.
 
     Raises:
-        UserError: no config.json or no weights.
+        UserError: no config.json or no weights, or something else under their names.
     """
     if not (folder / "config.json").is_file():
         raise UserError(f"model {folder}: has no config.json; give a folder as transformers' save_pretrained writes it")
     for pattern in ("model*.safetensors", "pytorch_model*.bin"):
         if files := sorted(folder.glob(pattern)):
+            if odd := [path.name for path in files if not path.is_file()]:
+                raise UserError(f"model {folder}: {odd[0]} is no file, or a link to none; complete the folder")
             return files
     raise UserError(f"model {folder}: has no weights (model.safetensors or pytorch_model.bin); complete the folder")
 
