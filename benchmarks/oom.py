@@ -226,6 +226,7 @@ def main() -> None:
     parser.add_argument("--fasta", type=Path, required=True, help="proteins of all lengths in no order")
     parser.add_argument("--output", type=Path)
     parser.add_argument("--jobs", type=int, default=3, help="cases with a memory fraction at once [%(default)s]")
+    parser.add_argument("--cases", type=int, nargs="+", help="numbers of these only, from 0")
     parser.add_argument("--case", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--largest", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -233,16 +234,17 @@ def main() -> None:
         print(largest(CASES[args.case], args.largest, args.model[0], args.fasta))
         return
     models = dict(model.split("=", 1) for model in args.model)
-    cases = [case for case in CASES if case.model in models]
+    chosen = CASES if args.cases is None else [CASES[number] for number in args.cases]
+    cases = [case for case in chosen if case.model in models]
     proteins = list(read_proteins(args.fasta))
     rows = []
     # A hog takes what the others would have.
-    for jobs, chosen in (
+    for jobs, group in (
         (args.jobs, [case for case in cases if not case.hog]),
         (1, [case for case in cases if case.hog]),
     ):
         with ThreadPoolExecutor(jobs) as pool:
-            for row in pool.map(lambda case: run(case, models[case.model], proteins), chosen):
+            for row in pool.map(lambda case: run(case, models[case.model], proteins), group):
                 rows.append(row)
                 print(json.dumps(row), flush=True)
                 if args.output:
