@@ -287,6 +287,16 @@ def test_no_batch_size_helps_a_giant_sequence_or_missing_weights():
     assert "the weights alone take 28.00 GiB in bfloat16, and this process can have 8.00 GiB" in basis
 
 
+def test_a_sequence_that_takes_nearly_all_is_recommended_to_be_alone():
+    """The margin is for batches, of which there could be smaller ones."""
+    longest = FIT.largest(8 * GIB) + 1000
+    assert (
+        oom.recommend_batch_size(work(batch_size=2 * longest, longest_sequence=longest), usage(), FIT)[0] == longest + 2
+    )
+    # But not where it was alone already.
+    assert oom.recommend_batch_size(work(batch_size=longest, longest_sequence=longest), usage(), FIT)[0] is None
+
+
 def test_recommendation_is_below_what_failed_even_if_the_fit_promised_more():
     size, _ = oom.recommend_batch_size(work(batch_size=50_000), usage(), FIT)
     assert size == int(0.75 * 50_000) // 256 * 256

@@ -787,6 +787,32 @@ def embed(found, path, folder, **chosen):
         return {name: file[name][:] for name in file}
 
 
+def test_a_folder_that_cannot_be_written_ends_in_one_sentence(tmp_path, small_fasta):
+    if os.geteuid() != 0 or shutil.which("mount") is None:
+        pytest.skip("only root can make a file system read-only")
+    folder = tmp_path / "read-only"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "ro,size=64k", "tmpfs", folder], capture_output=True).returncode:
+        pytest.skip("may not mount")
+    try:
+        command = [
+            sys.executable,
+            SCRIPTS / "shard.py",
+            "--fasta",
+            small_fasta,
+            "--shards",
+            "1",
+            "--output",
+            folder / "out",
+        ]
+        done = subprocess.run(command, capture_output=True, text=True)
+    finally:
+        subprocess.run(["umount", folder], check=True)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith(f"error: {folder}/out: Read-only file system; give this user")
+    assert "Traceback" not in done.stderr
+
+
 def test_merge_on_a_full_disk_ends_in_one_sentence(full, demo_model, tmp_path):
     shards.shard(read_all([written(tmp_path, GOOD)]), 1, tmp_path / "shards")
     embed(weights.resolve(str(demo_model)), tmp_path / "shards/0.fasta", tmp_path / "0")

@@ -1,6 +1,7 @@
 """What all command-line tools share: logging, argument types, and how they end. Imports no torch."""
 
 import argparse
+import errno
 import logging
 import sys
 from collections.abc import Callable
@@ -9,6 +10,8 @@ from seqmill.errors import UserError
 from seqmill.files import DISK_FULL, is_disk_full
 
 log = logging.getLogger(__name__)
+
+FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def set_up_logging(verbose: bool = False) -> None:
@@ -53,6 +56,10 @@ def run(main: Callable[[], int | None]) -> None:
         if is_disk_full(error):
             where = f"{error.filename}: " if getattr(error, "filename", None) else ""
             sys.exit(f"error: {where}{DISK_FULL}")
+        if isinstance(error, OSError) and error.errno in FORBIDDEN and error.filename:
+            sys.exit(
+                f"error: {error.filename}: {error.strerror}; give this user the right to it, or use another folder"
+            )
         # Not the user's mistake, so the log keeps the traceback; the last line still says what it was.
         log.exception("unexpected failure")
         sys.exit(f"error: {type(error).__name__}: {error}")

@@ -108,12 +108,13 @@ def recommend_batch_size(work: Work, usage: Usage, fit: Fit | None) -> tuple[int
         f"{memory.USABLE_SHARE:.0%} of the {usage.usable_bytes / GIB:.2f} GiB this process can have"
     )
     needed = work.longest_sequence + 2
-    if largest < needed:
+    if work.batch_size <= needed or fit.peak(needed) > usage.usable_bytes:
         return None, f"{basis} allow {largest:,} tokens, but one sequence alone has {needed:,}"
+    if largest < needed:
+        return needed, f"{basis} allow {largest:,} tokens; all of it has room for the longest sequence alone"
     # Should the fit promise more than what just failed, memory is fragmented or was taken meanwhile.
-    failed = max(work.batch_size, needed)
-    if largest >= failed:
-        largest = max(int(0.75 * failed) // memory.BATCH_MULTIPLE * memory.BATCH_MULTIPLE, needed)
+    if largest >= work.batch_size:
+        largest = max(int(0.75 * work.batch_size) // memory.BATCH_MULTIPLE * memory.BATCH_MULTIPLE, needed)
         basis = f"three quarters of the size that failed, because {basis} would have allowed it"
     return largest, basis
 
