@@ -441,6 +441,11 @@ def middle_of_mean(folder):
     return (extent.offset + extent.end) // 2
 
 
+def write_nan(folder):
+    with EmbeddingFile(folder / "embeddings.h5", writable=True) as file:
+        file.write(np.array([3]), {"mean": np.full((1, 192), np.nan)})
+
+
 FOREIGN = {
     "weights": (lambda folder: edit_meta(folder, checksum="0" * 64), "other model weights than"),
     "dtype": (lambda folder: edit_meta(folder, dtype="bfloat16"), "other dtype than"),
@@ -488,12 +493,7 @@ DAMAGED = {
         ),
         "its checksum of around",
     ),
-    "not a number": (
-        lambda folder: edit_embeddings(
-            folder, lambda file: file["mean"].write_direct(np.full((1, 192), np.nan, "f4"), dest_sel=np.s_[3:4])
-        ),
-        "mean of rows 0 to",
-    ),
+    "not a number": (write_nan, "mean of rows 0 to"),
     "another attribute": (
         lambda folder: edit_embeddings(folder, lambda file: file.attrs.update(fingerprint="0" * 64)),
         "its checksum of around",
