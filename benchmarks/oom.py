@@ -221,7 +221,7 @@ def largest(case: Case, recommended: int, model: str, fasta: Path) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--model", required=True, nargs="+", help="checkpoint folders: one, or SIZE=FOLDER for 650M and 3B"
+        "--model", required=True, nargs="+", help="SIZE=FOLDER for 650M, 3B or both"
     )
     parser.add_argument("--fasta", type=Path, required=True, help="proteins of all lengths in no order")
     parser.add_argument("--output", type=Path)
