@@ -105,6 +105,8 @@ class Pipeline:
         self.backend = torch.get_device_module(device)
         self.compute, self.copy_in = self.backend.Stream(), self.backend.Stream()
         self.copy_out = self.backend.Stream() if streams > 2 else self.copy_in
+        # A CPU has computed a batch when `submit` returns: nothing is gained by keeping it.
+        self.queued = QUEUED if device.type == "cuda" else 0
         self.timing = Timing()
         self.current: Batch | None = None
         self._last_done: Any = None
@@ -153,7 +155,7 @@ class Pipeline:
         return rows
 
     def run(self, batches: Iterable[Batch], write: Callable[[Rows], None], progress: Callable[[Batch], None]) -> None:
-        """Run all batches; QUEUED more are always queued before the results of one are waited for.
+        """Run all batches; on a GPU QUEUED more are always queued before the results of one are waited for.
 
         Args:
             write: takes each batch's results, in order, on a thread of its own.
@@ -177,7 +179,7 @@ class Pipeline:
         with ThreadPoolExecutor(1, "writer") as pool:
             for batch in self._timed(batches):
                 flights.append(self.submit(batch))
-                if len(flights) > QUEUED:
+                if len(flights) > self.queued:
                     finish(flights.popleft())
             while flights:
                 finish(flights.popleft())
@@ -192,7 +194,7 @@ class Pipeline:
         lengths, rows = np.array([tokens - 2]), np.zeros(1, dtype=np.int64)
         batch = pack(-1, letters, lengths, rows, tokens, self.model.vocabulary)
         try:
-            for flight in [self.submit(batch) for _ in range(QUEUED + 1)]:
+            for flight in [self.submit(batch) for _ in range(self.queued + 1)]:
                 # What is made up for measuring may overflow; only memory counts here.
                 with suppress(NotFinite):
                     self.collect(flight)
