@@ -220,9 +220,7 @@ def largest(case: Case, recommended: int, model: str, fasta: Path) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--model", required=True, nargs="+", help="SIZE=FOLDER for 650M, 3B or both"
-    )
+    parser.add_argument("--model", required=True, nargs="+", help="SIZE=FOLDER for 650M, 3B or both")
     parser.add_argument("--fasta", type=Path, required=True, help="proteins of all lengths in no order")
     parser.add_argument("--output", type=Path)
     parser.add_argument("--jobs", type=int, default=3, help="cases with a memory fraction at once [%(default)s]")

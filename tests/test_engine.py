@@ -377,7 +377,6 @@ def two_gpus(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: SimpleNamespace(uuid=f"GPU-{index}"))
-    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
 
 
 def test_two_jobs_never_share_a_gpu_and_a_freed_one_is_taken_again(two_gpus):
@@ -398,6 +397,26 @@ def test_a_job_whose_gpu_slurm_chose_takes_no_lock(two_gpus, monkeypatch, tmp_pa
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with gpu.lease("auto") as first, gpu.lease("auto") as second:
         assert {first.index, second.index} == {0, 1}
+
+
+def test_a_card_too_full_to_be_asked_is_reported(two_gpus, monkeypatch):
+    """CUDA needs some memory before it can say how much there is."""
+    full = torch.AcceleratorError("CUDA error: out of memory")
+
+    def ask(_):
+        raise full
+
+    monkeypatch.setattr(torch.cuda, "mem_get_info", ask)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=80 * GIB, uuid="0"))
+    for name in ("memory_reserved", "memory_allocated", "max_memory_allocated", "max_memory_reserved"):
+        monkeypatch.setattr(torch.cuda, name, lambda _: 0)
+    monkeypatch.setattr(torch.cuda, "memory_stats", lambda _: {})
+    monkeypatch.setattr(torch.cuda, "get_per_process_memory_fraction", lambda _: 1.0, raising=False)
+    found = oom.read_usage(torch.device("cuda", 0))
+    assert (found.free_bytes, found.usable_bytes, found.allowed_bytes) == (0, 0, 80 * GIB)
+    size, _ = oom.recommend_batch_size(work(batch_size=None, longest_sequence=None), found, None)
+    assert size is None
+    assert oom.advise(work(), found, size, False)[0].startswith("another process holds 79.2 GiB of this GPU")
 
 
 def test_a_lock_folder_of_somebody_else_is_told(two_gpus, monkeypatch, tmp_path):

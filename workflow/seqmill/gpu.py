@@ -86,10 +86,8 @@ def lease(requested: str) -> Iterator[torch.device]:
         lock, index = None, candidates[0]
     else:
         lock, index = _take({index: _lock(uuid(torch.device("cuda", index))) for index in candidates})
-    device = torch.device("cuda", index)
     try:
-        torch.cuda.set_device(device)
-        yield device
+        yield torch.device("cuda", index)
     finally:
         if lock is not None:
             lock.release()

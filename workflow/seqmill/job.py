@@ -165,6 +165,9 @@ class Job:
         check_room(self.partial.folder, self.sequences.lengths[self.sequences.rows[self.done :]], self.types)
         # Known before they are loaded, so that a report can tell where they do not fit.
         self.model_bytes = config.parameter_count * dtype.itemsize
+        if self.device.type == "cuda":
+            # Here and not with the lease: on a full card this is the first thing to run out of memory.
+            torch.cuda.set_device(self.device)
         self.matmul_flops = gpu.matmul_flops(self.device, dtype)
         self.clock.mark("device_s")
         self.model, kernel = model.load(self.weights, config, dtype, self.device, settings.attention)

@@ -105,8 +105,17 @@ def forget_peaks(device: torch.device) -> None:
 
 def usable_bytes(device: torch.device) -> int:
     """What this process may hold in all: free memory plus what it has reserved, within its memory fraction."""
-    free, _ = torch.cuda.mem_get_info(device)
-    return min(free + torch.cuda.memory_reserved(device), allowed_bytes(device))
+    return min(free_bytes(device) + torch.cuda.memory_reserved(device), allowed_bytes(device))
+
+
+def free_bytes(device: torch.device) -> int:
+    """What nobody holds; 0 on a card so full that it cannot even be asked, for which a process needs some memory."""
+    try:
+        return torch.cuda.mem_get_info(device)[0]
+    except RuntimeError as error:
+        if not is_oom(error):
+            raise
+        return 0
 
 
 def allowed_bytes(device: torch.device) -> int:

@@ -53,7 +53,7 @@ def read_usage(device: torch.device) -> Usage:
     if device.type != "cuda":
         return Usage()
     stats = torch.cuda.memory_stats(device)
-    free, total = torch.cuda.mem_get_info(device)
+    free, total = memory.free_bytes(device), torch.cuda.get_device_properties(device).total_memory
     reserved = torch.cuda.memory_reserved(device)
     return Usage(
         peak_allocated_bytes=torch.cuda.max_memory_allocated(device),

@@ -125,6 +125,7 @@ class Partial:
         self.progress = Progress(identity)
         try:
             found = Progress(**read_json(self.folder / "progress.json"))
+            log.info("%s: verifying what an earlier run left there", self.folder)
             self._check(found, identity, datasets, order)
             self.progress = found
         except FileNotFoundError:
