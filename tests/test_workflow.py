@@ -551,6 +551,15 @@ def test_a_damaged_shard_is_removed_to_be_done_again(undisturbed, folders, tampe
     assert (folders[0] / "embeddings.h5").exists()
 
 
+@pytest.mark.parametrize("dtype", ["f2", "f4"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_is_seen(dtype, bad):
+    values = np.array([[0, -65504, 65504, 6e-8]], dtype)
+    assert results._all_finite(values)
+    assert not results._all_finite(np.vstack([values, np.full(4, bad, dtype)]))
+    assert results._all_finite(values[:0])
+
+
 def test_all_damaged_shards_are_named_at_once(undisturbed, folders):
     for folder in folders:
         flip(folder / "embeddings.h5", -1)
