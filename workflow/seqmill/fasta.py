@@ -4,11 +4,14 @@ import gzip
 import io
 import stat
 import zlib
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TextIO
+
+from Bio.SeqIO.FastaIO import SimpleFastaParser
 
 from seqmill.errors import UserError
 
@@ -75,10 +78,11 @@ def read_proteins(path: Path | str, invalid: str = "error") -> Iterator[Protein]
             nucleotides, a '>', more than MAX_RESIDUES, or (with invalid="error") a letter outside the alphabet.
     """
     path = Path(path)
+    starts: deque[int] = deque()
     try:
         with _open(path) as handle:
-            for line, title, letters in _records(handle, path):
-                yield _protein(title, letters, path, line, invalid)
+            for title, letters in SimpleFastaParser(_watch(handle, path, starts)):
+                yield _protein(title, letters, path, starts.popleft(), invalid)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise UserError(f"{path}: the gzip data is truncated or damaged ({error}); copy the file again") from None
     except OSError as error:
@@ -123,22 +127,22 @@ def _open(path: Path) -> TextIO:
     return io.TextIOWrapper(binary, encoding="utf-8-sig", errors="surrogateescape")
 
 
-def _records(handle: TextIO, path: Path) -> Iterator[tuple[int, str, str]]:
-    """Yield (line of its header, title, letters with white space) of each record.
+def _watch(handle: TextIO, path: Path, starts: deque[int]) -> Iterator[str]:
+    """Pass lines on, note on which ones records start, and refuse what is no FASTA or has no bounds.
 
-    A title is cut after PIECE characters: the id is among them.
+    Long lines come in pieces. Of a header only the first is passed on: the id is in it.
     """
-    start, title, letters, length, skipped = 0, "", [], 0, 0
-    number, line_begins, in_header = 0, True, False
+    title, length, skipped, number = "", 0, 0, 0
+    line_begins, in_header = True, False
     for piece in iter(partial(handle.readline, PIECE), ""):
         if line_begins:
             number += 1
             # Not so a '>' at the seam between two pieces of a long line.
             in_header = piece[0] == ">"
         if in_header and line_begins:
-            if start:
-                yield start, title, "".join(letters)
-            start, title, letters, length, skipped = number, piece[1:], [], 0, 0
+            title, length, skipped = piece[1:], 0, 0
+            starts.append(number)
+            yield piece
         elif in_header or piece.isspace():
             skipped += len(piece)
             if skipped > MAX_SKIPPED:
@@ -146,18 +150,17 @@ def _records(handle: TextIO, path: Path) -> Iterator[tuple[int, str, str]]:
                     f"{path}, line {number}: here are more than {MAX_SKIPPED:,} characters of description or blank lines; "
                     "remove them"
                 )
-        elif not start:
+        elif not title:
             raise UserError(_not_fasta(piece.lstrip(), path, number))
         else:
-            letters.append(piece)
             length += len(piece)
             if length > MAX_RESIDUES:
                 raise UserError(
-                    f"{_place(path, start, _id(title))} has more than {MAX_RESIDUES:,} residues, as no protein has; remove it"
+                    f"{_place(path, starts[-1], _id(title))} has more than {MAX_RESIDUES:,} residues, as no protein has; "
+                    "remove it"
                 )
+            yield piece if line_begins else f" {piece}"
         line_begins = piece[-1] == "\n"
-    if start:
-        yield start, title, "".join(letters)
 
 
 def _not_fasta(line: str, path: Path, number: int) -> str:
