@@ -269,6 +269,16 @@ def test_a_failing_flush_ends_the_job(embed, tmp_path, monkeypatch):
     assert not (tmp_path / "out/embeddings.h5").exists()
 
 
+def test_a_file_system_without_locks_will_do(embed, undisturbed, tmp_path, monkeypatch, caplog):
+    def refuse(*_, **__):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(FileLock, "acquire", refuse)
+    assert embed() == 0
+    assert "the file system has no locks" in caplog.text
+    assert_finished(tmp_path, undisturbed, resumed=False)
+
+
 def test_a_second_process_waits_for_the_first(embed, undisturbed, tmp_path, caplog, monkeypatch):
     (tmp_path / "out.partial").mkdir()
     holder = FileLock(tmp_path / "out.partial/lock")

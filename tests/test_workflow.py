@@ -581,6 +581,14 @@ def test_a_damaged_shard_is_the_only_one_that_runs_again(finished, undisturbed):
     assert_same_embeddings(finished.folder / "results/embeddings.h5", undisturbed.folder / "results/embeddings.h5")
 
 
+@pytest.mark.parametrize("content", ["", "{}", '{"status": "oom"'])
+def test_a_damaged_diagnosis_is_named(folders, tmp_path, content):
+    (folders[1] / "oom.json").write_text(content)
+    with pytest.raises(UserError, match=r"embed/1/oom.json: is damaged or of another version; remove"):
+        results.collect_ooms(folders, tmp_path / "oom")
+    assert folders[0].exists()
+
+
 def test_a_folder_too_few_is_refused(undisturbed, tmp_path):
     """Or the rows of the shard left out would hold whatever memory held."""
     records = undisturbed.folder / "results/shards/records.parquet"

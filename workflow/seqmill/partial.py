@@ -1,5 +1,6 @@
 """The unfinished result of a shard: it outlives the process that works on it, and the next one goes on from there."""
 
+import errno
 import logging
 import multiprocessing
 import os
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 # What a process that is killed without warning loses at most.
 FLUSH_SECONDS = 20
 POLL_SECONDS = 2
+# What network file systems answer that are mounted without locks.
+NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP)
 
 
 def folder_for(output: Path) -> Path:
@@ -250,7 +253,9 @@ def _lock(folder: Path) -> FileLock | None:
                 log.info("%s: another process works on this shard: waiting until it has ended", folder)
             told = True
             time.sleep(POLL_SECONDS)
-        except NotImplementedError:
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
             log.warning("%s: the file system has no locks: make sure that no two runs share this folder", folder)
             return None
 

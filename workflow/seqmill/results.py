@@ -19,7 +19,8 @@ from seqmill.store import Damaged, EmbeddingFile
 log = logging.getLogger(__name__)
 
 GIB = 2**30
-META_SCHEMA = Path(__file__).resolve().parents[1] / "schemas/meta.schema.json"
+SCHEMAS = Path(__file__).resolve().parents[1] / "schemas"
+META_SCHEMA, OOM_SCHEMA = SCHEMAS / "meta.schema.json", SCHEMAS / "oom.schema.json"
 # What must be alike in all shards, and what it is called in a message.
 FINGERPRINT = {
     "checksum": "model weights",
@@ -43,7 +44,7 @@ def collect_ooms(folders: list[Path], destination: Path) -> None:
     destination.mkdir(parents=True, exist_ok=True)
     rows, advice = [], {}
     for folder in found:
-        content = read_json(folder / "oom.json")
+        content = _read_oom(folder)
         kept = destination / f"{folder.name}.{content['created'].replace(':', '')}.json"
         shutil.copy(folder / "oom.json", kept)
         rows.append(
@@ -73,6 +74,18 @@ def collect_ooms(folders: list[Path], destination: Path) -> None:
         f"{len(found)} of {len(folders)} shards ran out of memory:\n{table}\n{hints}\n"
         "The next run does exactly these shards again."
     )
+
+
+def _read_oom(folder: Path) -> dict[str, Any]:
+    path = folder / "oom.json"
+    try:
+        content = read_json(path)
+        jsonschema.validate(content, read_json(OOM_SCHEMA))
+    except (ValueError, jsonschema.ValidationError):
+        raise UserError(
+            f"{path}: is damaged or of another version; remove {folder} and run the same command again"
+        ) from None
+    return content
 
 
 class Unusable(Exception):
