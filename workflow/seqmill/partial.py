@@ -8,7 +8,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from seqmill import checksums
 from seqmill.errors import UserError
 from seqmill.files import read_json, write_atomically, write_json
 from seqmill.store import Damaged, EmbeddingFile, lay_out
+from seqmill.termination import Termination
 
 log = logging.getLogger(__name__)
 
@@ -258,35 +259,3 @@ def _lock(folder: Path) -> FileLock | None:
                 raise
             log.warning("%s: the file system has no locks: make sure that no two runs share this folder", folder)
             return None
-
-
-class Termination:
-    """Calls a function on a thread of its own when SIGTERM comes, even while the main thread is in a long computation."""
-
-    def __init__(self, act: Callable[[], None]):
-        self.act = act
-        self.armed = threading.current_thread() is threading.main_thread()
-        if not self.armed:
-            return
-        self.read_end, self.write_end = os.pipe()
-        os.set_blocking(self.write_end, False)
-        # Python writes the signal's number into the pipe at once, but calls handlers between two of its instructions.
-        self.earlier = signal.signal(signal.SIGTERM, lambda *_: None)
-        self.earlier_fd = signal.set_wakeup_fd(self.write_end)
-        self.thread = threading.Thread(target=self._wait, name="termination", daemon=True)
-        self.thread.start()
-
-    def _wait(self) -> None:
-        while signals := os.read(self.read_end, 64):
-            if signal.SIGTERM in signals:
-                self.act()
-
-    def disarm(self) -> None:
-        """Make SIGTERM what it was before."""
-        if not self.armed:
-            return
-        signal.signal(signal.SIGTERM, self.earlier)
-        signal.set_wakeup_fd(self.earlier_fd)
-        os.close(self.write_end)
-        self.thread.join()
-        os.close(self.read_end)
