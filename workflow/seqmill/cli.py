@@ -3,6 +3,7 @@
 import argparse
 import errno
 import logging
+import os
 import sys
 from collections.abc import Callable
 
@@ -54,6 +55,8 @@ def run(main: Callable[[], int | None]) -> None:
         sys.exit("error: interrupted")
     except Exception as error:
         if is_disk_full(error):
+            # Else Python, which flushes its output when it ends, would fail once more.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             where = f"{error.filename}: " if getattr(error, "filename", None) else ""
             sys.exit(f"error: {where}{DISK_FULL}")
         if isinstance(error, OSError) and error.errno in FORBIDDEN and error.filename:
