@@ -1,6 +1,7 @@
 """Resuming inside a shard: what an interrupted job keeps, who may go on from it, and that the result is the same."""
 
 import errno
+import fcntl
 import json
 import os
 import signal
@@ -281,11 +282,10 @@ def test_a_file_system_without_locks_will_do(embed, undisturbed, tmp_path, monke
 
 def test_a_second_process_waits_for_the_first(embed, undisturbed, tmp_path, caplog, monkeypatch):
     (tmp_path / "out.partial").mkdir()
-    holder = FileLock(tmp_path / "out.partial/lock")
-    holder.acquire()
     # What waits sleeps; then the other one ends.
-    monkeypatch.setattr(partial.time, "sleep", lambda _: holder.release())
-    with caplog.at_level("INFO"):
+    with (tmp_path / "out.partial/lock").open("w") as holder, caplog.at_level("INFO"):
+        fcntl.flock(holder, fcntl.LOCK_EX)
+        monkeypatch.setattr(time, "sleep", lambda _: fcntl.flock(holder, fcntl.LOCK_UN))
         assert embed() == 0
     assert "another process works on this shard: waiting" in caplog.text
     assert_finished(tmp_path, undisturbed, resumed=False)

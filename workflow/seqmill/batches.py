@@ -172,11 +172,6 @@ class PackedBatches(Dataset):
     def __len__(self) -> int:
         return len(self.bounds) - 1
 
-    @property
-    def lengths(self) -> np.ndarray:
-        """Residues of each sequence in them, longest first."""
-        return np.diff(self.sequences.offsets[self.bounds[0] :])
-
     def shape(self, number: int) -> int:
         """Token slots of batch `number`."""
         start, stop = self.bounds[number : number + 2]
@@ -202,7 +197,8 @@ class PackedBatches(Dataset):
     def packing_efficiency(self) -> float:
         """Share of the token slots that hold residues or their special tokens."""
         slots = sum(self.shape(number) for number in range(len(self)))
-        return float(np.sum(self.lengths + 2)) / slots if slots else 1.0
+        tokens = np.diff(self.sequences.offsets[self.bounds[0] :]) + 2
+        return float(np.sum(tokens)) / slots if slots else 1.0
 
 
 def loader(batches: PackedBatches, workers: int, pin_memory: bool) -> DataLoader:

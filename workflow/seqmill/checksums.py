@@ -26,7 +26,7 @@ def of_rows(file: EmbeddingFile, name: str, rows: np.ndarray, values: np.ndarray
         rows: (S,) row numbers of the sequences.
         values: (S, width), or (sum of the sequences' lengths, width) where it is per residue; as stored, C-contiguous.
     """
-    ends = np.cumsum(file.sequence_bytes(name)[rows])
+    ends = np.cumsum(file.sequence_bytes(name, rows))
     content = memoryview(values.reshape(-1).view(np.uint8))
     total = start = 0
     for row, end in zip(rows.tolist(), ends.tolist(), strict=True):

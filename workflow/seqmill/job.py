@@ -100,6 +100,7 @@ class Job:
     Attributes:
         chosen: the settings really used, name to value; what `meta.json` records.
         reasons: why, where a setting was chosen automatically.
+        done, lengths: how many sequences an earlier process finished; residues of each of the others, longest first.
         recommended: after an out of memory, the batch size in tokens that would fit; None where none would.
     """
 
@@ -162,7 +163,7 @@ class Job:
         self.asked = self.settings
         self._resume()
         settings = self.settings
-        check_room(self.partial.folder, self.sequences.lengths[self.sequences.rows[self.done :]], self.types)
+        check_room(self.partial.folder, self.lengths, self.types)
         # Known before they are loaded, so that a report can tell where they do not fit.
         self.model_bytes = config.parameter_count * dtype.itemsize
         if self.device.type == "cuda":
@@ -199,6 +200,7 @@ class Job:
         }
         progress = self.partial.load(identity, list(self.datasets), self.sequences.rows)
         self.done = progress.done
+        self.lengths = np.diff(self.sequences.offsets[self.done :])
         if not self.done:
             return
         done, share = f"{self.done:,} of {len(self.sequences):,} sequences", f"{self._completed_share():.0%}"
@@ -266,21 +268,19 @@ class Job:
         except UserError as error:
             log.warning("%s: going on with %s", error, self.model.kernel.version)
             return
-        lengths = self._batches(SAMPLE_TOKENS).lengths
-        length = int(np.average(lengths, weights=lengths)) + 2
+        length = int(np.average(self.lengths, weights=self.lengths)) + 2
         found = attention.faster(self.model.kernel, own, self.device, dtype, heads, head_dim, length)
         self.model.kernel = found
         self._choose("attention", found.version, "auto because it is the fastest that works here")
 
     def _predicted_seconds(self) -> float:
         """How long the shard would take without compiled kernels, from a batch of its middle."""
-        residues = self._batches(SAMPLE_TOKENS).lengths.sum()
-        if not residues:
+        if not len(self.lengths):
             return 0.0
         # The better of two: the first one loads kernels.
         rate = max(self._rate(SAMPLE_TOKENS) for _ in range(2))
         # Where so little does not fit, the kernels are wanted for the memory they save.
-        return residues / rate if rate else math.inf
+        return self.lengths.sum() / rate if rate else math.inf
 
     def _batch_size(self) -> tuple[int, str]:
         """The batch size in tokens, and why."""
@@ -293,7 +293,7 @@ class Job:
             if not memory.is_oom(error) or self.settings.batch_size is None:
                 raise
         usable = memory.usable_bytes(self.device)
-        worth_trying = TRIED_SHARE * np.sum(self._batches(SAMPLE_TOKENS).lengths + 2) > memory.TRIED_TOKENS
+        worth_trying = TRIED_SHARE * np.sum(self.lengths + 2) > memory.TRIED_TOKENS
         rate = self._rate if worth_trying else None
         chosen = memory.choose_batch_size(self.settings.batch_size, self.fit, usable, rate)
         memory.forget_peaks(self.device)
@@ -340,7 +340,7 @@ class Job:
         }
         choices = {"for": self._circumstances(), "settings": chosen}
         self.partial.begin(self.sequences.ids, self.sequences.lengths, self.types, self._attributes(), choices)
-        with Progress(int(self.batches.lengths.sum())) as progress:
+        with Progress(int(self.lengths.sum())) as progress:
 
             def write(rows: Rows) -> None:
                 self.partial.write(rows.batch.rows, rows.values)
@@ -398,7 +398,7 @@ class Job:
     def _write_meta(self) -> None:
         """Write `meta.json`, the last file of a finished shard."""
         timing, cuda = self.pipeline.timing, self.device.type == "cuda"
-        flops = self.model.flops(self.batches.lengths, max(self.layers))
+        flops = self.model.flops(self.lengths, max(self.layers))
         busy_s = timing.compute_s if cuda else timing.steady_s
         meta = {
             "status": "done",

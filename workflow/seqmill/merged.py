@@ -43,7 +43,7 @@ def _copy(files: list[EmbeddingFile], shards: np.ndarray, rows: np.ndarray, merg
     """Fill the merged file: its sequence i is `files[shards[i]]`'s sequence `rows[i]`."""
     sources = {name: [file.values(name) for file in files] for name in merged.extents}
     offsets = [file.offsets for file in files]
-    sizes = sum(merged.sequence_bytes(name) for name in merged.extents)
+    sizes = sum(merged.sequence_bytes(name, np.arange(len(rows))) for name in merged.extents)
     for start, stop in cut(sizes):
         at = slice(start, stop)
         values = {

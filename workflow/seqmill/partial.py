@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -244,18 +243,15 @@ class Partial:
 def _lock(folder: Path) -> FileLock | None:
     """The lock on a shard, held until the process ends; waits while another has it."""
     lock = FileLock(folder / "lock")
-    told = False
-    while True:
+    try:
         try:
             lock.acquire(timeout=0)
-            return lock
         except Timeout:
-            if not told:
-                log.info("%s: another process works on this shard: waiting until it has ended", folder)
-            told = True
-            time.sleep(POLL_SECONDS)
-        except OSError as error:
-            if error.errno not in NO_LOCKS:
-                raise
-            log.warning("%s: the file system has no locks: make sure that no two runs share this folder", folder)
-            return None
+            log.info("%s: another process works on this shard: waiting until it has ended", folder)
+            lock.acquire(poll_interval=POLL_SECONDS)
+        return lock
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        log.warning("%s: the file system has no locks: make sure that no two runs share this folder", folder)
+        return None

@@ -148,18 +148,18 @@ class EmbeddingFile:
 
     def blocks(self, name: str, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Sequences `rows` and their values in ascending order, about BLOCK_BYTES at a time."""
-        values, sizes, rows = self.values(name), self.sequence_bytes(name), np.sort(rows)
+        values, rows = self.values(name), np.sort(rows)
         starts = self.offsets if is_per_residue(name) else np.arange(len(self.lengths) + 1)
         for first, last in _runs(rows):
             run = rows[first:last]
-            for start, stop in cut(sizes[run]):
+            for start, stop in cut(self.sequence_bytes(name, run)):
                 part = run[start:stop]
                 yield part, values[starts[part[0]] : starts[part[-1] + 1]]
 
-    def sequence_bytes(self, name: str) -> np.ndarray:
-        """(N,) int64, what the values of each sequence take in a dataset."""
-        rows = self.lengths if is_per_residue(name) else np.ones_like(self.lengths)
-        return rows * self.extents[name].row_bytes
+    def sequence_bytes(self, name: str, rows: np.ndarray) -> np.ndarray:
+        """(S,) int64, what the values of each of the sequences `rows` take in a dataset."""
+        lengths = self.lengths[rows] if is_per_residue(name) else np.ones_like(rows)
+        return lengths * self.extents[name].row_bytes
 
 
 def _reserve(path: Path, ids: Sequence[str]) -> None:
