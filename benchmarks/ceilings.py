@@ -3,20 +3,11 @@
 import time
 
 import torch
+from common import ROOT  # noqa: F401 -- puts seqmill on the path
+
+from seqmill.kernels.timing import gpu_seconds
 
 GPU = torch.device("cuda")
-
-
-def seconds(run, repeats: int) -> float:
-    """Mean seconds of one call on the GPU, after a warm-up call."""
-    run()
-    start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    start.record()
-    for _ in range(repeats):
-        run()
-    stop.record()
-    stop.synchronize()
-    return start.elapsed_time(stop) / 1e3 / repeats
 
 
 def matmul(duration: float, size: int = 8192) -> float:
@@ -26,22 +17,22 @@ def matmul(duration: float, size: int = 8192) -> float:
     """
     a, b = (torch.randn(size, size, device=GPU).bfloat16() for _ in range(2))
     out = torch.empty_like(a)
-    once = seconds(lambda: torch.mm(a, b, out=out), 3)
-    return 2 * size**3 / seconds(lambda: torch.mm(a, b, out=out), max(int(duration / once), 3))
+    once = gpu_seconds(lambda: torch.mm(a, b, out=out), 3)
+    return 2 * size**3 / gpu_seconds(lambda: torch.mm(a, b, out=out), max(int(duration / once), 3))
 
 
 def copy(size: int = 2**31) -> float:
     """Bytes read and written per second by a copy within the GPU's memory."""
     source = torch.empty(size, dtype=torch.uint8, device=GPU)
     target = torch.empty_like(source)
-    return 2 * size / seconds(lambda: target.copy_(source), 20)
+    return 2 * size / gpu_seconds(lambda: target.copy_(source), 20)
 
 
 def to_host(size: int = 2**28) -> float:
     """Bytes per second from the GPU into pinned memory."""
     source = torch.empty(size, dtype=torch.uint8, device=GPU)
     target = torch.empty(size, dtype=torch.uint8, pin_memory=True)
-    return size / seconds(lambda: target.copy_(source, non_blocking=True), 10)
+    return size / gpu_seconds(lambda: target.copy_(source, non_blocking=True), 10)
 
 
 def all_ceilings() -> dict[str, float]:

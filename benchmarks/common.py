@@ -1,4 +1,4 @@
-"""What the benchmarks share: seqmill on the path, and results as a table for people and one JSON line."""
+"""What the benchmarks share: seqmill on the path, loading models, results as a table for people and one JSON line."""
 
 import datetime
 import json
@@ -12,17 +12,42 @@ sys.path.insert(0, str(ROOT / "workflow"))
 import pandas as pd  # noqa: E402
 import torch  # noqa: E402
 
-from seqmill import gpu  # noqa: E402
-from seqmill.fasta import Protein  # noqa: E402
-from seqmill.job import versions  # noqa: E402
+from seqmill.engine import device as devices  # noqa: E402
+from seqmill.engine.report import versions  # noqa: E402
+from seqmill.inputs.alphabet import PROTEIN  # noqa: E402
+from seqmill.inputs.fasta import Record, read_records  # noqa: E402
+from seqmill.models import hub  # noqa: E402
+from seqmill.models.family import Model  # noqa: E402
+from seqmill.models.loading import load  # noqa: E402
+from seqmill.models.source import Source  # noqa: E402
 
 
-def total(proteins: list[Protein]) -> int:
+def total(proteins: list[Record]) -> int:
     return sum(len(protein.sequence) for protein in proteins)
 
 
-def by_length(proteins: list[Protein]) -> list[Protein]:
+def by_length(proteins: list[Record]) -> list[Record]:
     return sorted(proteins, key=lambda protein: -len(protein.sequence))
+
+
+def read_proteins(path: Path | str) -> list[Record]:
+    """The proteins of a file; letters that are not amino acids become X."""
+    return list(read_records(path, PROTEIN, "replace"))
+
+
+def load_model(
+    folder: str | Path, dtype: torch.dtype, device: torch.device, attention: str, fused: bool = False
+) -> Model:
+    """A checkpoint's packed model, with fused kernels if asked for, which need a GPU."""
+    model = load(Source.of(hub.resolve(str(folder))), dtype, device, attention)
+    if fused:
+        # Only here: Triton is not everywhere.
+        from seqmill.kernels import triton_operators
+
+        config, needs = model.config, model.config.attention
+        own = triton_operators.fused(config.operators, device, dtype, config.width, needs.heads, needs.head_dim)
+        model.kernels = model.kernels._replace(operators=own)
+    return model
 
 
 def report(name: str, rows: list[dict[str, Any]], output: Path | None, **about: Any) -> None:
@@ -31,7 +56,7 @@ def report(name: str, rows: list[dict[str, Any]], output: Path | None, **about: 
     result = {
         "benchmark": name,
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "device": gpu.describe(device),
+        "device": devices.describe(device),
         "versions": versions(),
         **about,
         "rows": rows,

@@ -18,12 +18,13 @@ from typing import Any
 import peers
 import random_model
 import torch
-from ceilings import all_ceilings, seconds
-from common import ROOT, by_length, report
+from ceilings import all_ceilings
+from common import ROOT, by_length, load_model, read_proteins, report
+from errors import packed
 
-from seqmill import kernels, model, weights
-from seqmill.batches import PackedBatches, Sequences
-from seqmill.fasta import Protein, read_proteins
+from seqmill.inputs.fasta import Record
+from seqmill.inputs.sequences import Sequences
+from seqmill.kernels.timing import gpu_seconds
 
 # How often the first input is repeated: enough for ten seconds, for the model that the peers have a minute.
 REPEATS = {"8M": 15, "35M": 8, "150M": 4, "650M": 7, "3B": 1, "15B": 1}
@@ -67,8 +68,8 @@ class Bench:
             torch.cuda.empty_cache()
         return folder
 
-    def shard(self, proteins: list[Protein], repeats: int, name: str) -> Path:
-        """A FASTA as the rule shard deals it, longest first; repeated ones have ids of their own."""
+    def shard(self, proteins: list[Record], repeats: int, name: str) -> Path:
+        """A FASTA as the rule shard writes it, longest first; repeated ones have ids of their own."""
         path = self.folder / f"{name}_x{repeats}.fasta"
         if not path.exists():
             with path.open("wb") as file:
@@ -116,23 +117,22 @@ class Bench:
         )
 
     @torch.inference_mode()
-    def forward(self, size: str, proteins: list[Protein], source: str) -> None:
+    def forward(self, size: str, proteins: list[Record], source: str) -> None:
         """One row: the forward alone, over batches that lie on the GPU."""
-        found = weights.resolve(str(self.checkpoint(size)))
-        config, device = model.read_config(found), torch.device("cuda")
-        network, kernel = model.load(found, config, torch.bfloat16, device, "triton")
-        network.operators = kernels.fused(device, torch.bfloat16, config.num_attention_heads, config.head_dim)
-        batches = PackedBatches(Sequences(proteins), network.vocabulary, 32_768, fill=True)
+        device = torch.device("cuda")
+        model = load_model(self.checkpoint(size), torch.bfloat16, device, "triton", fused=True)
+        batches = packed(model, Sequences(proteins), 32_768, fill=True)
         inputs = [batch.to(device) for batch in batches]
-        took = seconds(lambda: [network(batch, [network.layer_count]) for batch in inputs], 2)
+        last = [model.config.layer_count]
+        took = gpu_seconds(lambda: [model(batch, last) for batch in inputs], 2)
         lengths = batches.sequences.lengths
         self.add(
             "seqmill, forward alone",
             size,
             source,
             residues_per_s=round(lengths.sum() / took),
-            **{"TFLOP/s": round(network.flops(lengths) / took / 1e12, 2)},
-            attention=kernel.version,
+            **{"TFLOP/s": round(model.flops(batches.token_counts) / took / 1e12, 2)},
+            attention=model.kernels.attention.version,
             batch_size=32_768,
             every=2 * EVERY.get(size, 1),
         )
@@ -152,7 +152,7 @@ def main() -> None:
     add("--results", type=Path, help="folder for the results, such as a RAM disk [the system's temporary folder]")
     add("--output", type=Path, help="JSON file to write")
     args = parser.parse_args()
-    first, *others = [list(read_proteins(path, "replace")) for path in args.fasta]
+    first, *others = [read_proteins(path) for path in args.fasta]
     source, *names = map(name_of, args.fasta)
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(args, Path(folder))

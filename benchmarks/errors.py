@@ -12,17 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import report
+from common import load_model, read_proteins, report
 from transformers import EsmModel
 
-from seqmill import attention, model, weights
-from seqmill.batches import PackedBatches, Sequences
+from seqmill.engine.batching import PackedBatches
+from seqmill.engine.pipeline import BatchResult, Pipeline
+from seqmill.engine.tuning import DTYPES
 from seqmill.errors import UserError
-from seqmill.esm2 import ESM2, TOKENS
-from seqmill.fasta import Protein, read_proteins
-from seqmill.operators import Operators
-from seqmill.pipeline import Pipeline, Rows
-from seqmill.store import is_per_residue
+from seqmill.inputs.fasta import Record
+from seqmill.inputs.sequences import Sequences
+from seqmill.models.esm2.config import TOKENS
+from seqmill.models.family import Model
+from seqmill.options import ATTENTION
+from seqmill.outputs import datasets
 
 
 def reference_model(folder: str, device: torch.device) -> EsmModel:
@@ -43,46 +45,38 @@ def reference_states(reference: EsmModel, sequence: bytes, layer: int = -1) -> t
     return output.hidden_states[layer][0, 1:-1].cpu()
 
 
-def packed_states(pipeline: Pipeline, batches: PackedBatches) -> list[torch.Tensor]:
-    """What a pipeline with one dataset gives per row of the file, as float32: (L, D) for residues, else (1, D)."""
-    (name,) = pipeline.datasets
+def packed_states(
+    model: Model,
+    sequences: Sequences,
+    device: torch.device,
+    max_tokens: int,
+    layer: int = -1,
+    name: str = "residues",
+    **how: Any,
+) -> list[torch.Tensor]:
+    """One dataset per row of the file, as float32: (L, D) where it is per token, else (1, D).
+
+    Args:
+        how: streams and pin_memory of the pipeline.
+    """
+    dtype = str(next(iter(model.parameters())).dtype).removeprefix("torch.")
+    layers = datasets.resolve_layers([layer], model.config.layer_count)
+    (dataset,) = datasets.resolve(layers, [name], model.config.width, dtype)
     states: dict[int, torch.Tensor] = {}
 
-    def keep(rows: Rows) -> None:
-        values = torch.from_numpy(rows.values[name]).float()
-        parts = values.split(rows.batch.lengths.tolist() if is_per_residue(name) else 1)
-        states.update(zip(rows.batch.rows.tolist(), parts, strict=True))
+    def keep(result: BatchResult) -> None:
+        values = torch.from_numpy(result.values[name]).float()
+        parts = values.split(dataset.rows(result.batch.content_counts).tolist())
+        states.update(zip(result.batch.rows.tolist(), parts, strict=True))
 
-    pipeline.run(batches, keep, lambda _: None)
-    return [states[row] for row in range(len(batches.sequences))]
-
-
-def ours(
-    folder: str,
-    sequences: Sequences,
-    dtype: torch.dtype,
-    kernel: str,
-    compiled: bool,
-    device: torch.device,
-    budget: int,
-) -> tuple[list[torch.Tensor], str]:
-    """Residue states per row of the last layer, and the kernel that ran."""
-    found = weights.resolve(folder)
-    network, used = model.load(found, model.read_config(found), dtype, device, kernel)
-    if compiled:
-        network.operators = fused(network, dtype, device)
-    pipeline = Pipeline(network, device, {"residues": (network.layer_count, "residues")})
-    return packed_states(
-        pipeline, PackedBatches(sequences, network.vocabulary, budget, device.type == "cuda")
-    ), used.version
+    pipeline = Pipeline(model, device, [dataset], **how)
+    pipeline.run(packed(model, sequences, max_tokens, device.type == "cuda"), keep, lambda _: None)
+    return [states[row] for row in range(len(sequences))]
 
 
-def fused(network: ESM2, dtype: torch.dtype, device: torch.device) -> Operators:
-    """The Triton kernels for this model; they need a GPU."""
-    from seqmill import kernels
-
-    heads = network.layers[0].heads
-    return kernels.fused(device, dtype, heads, network.width // heads)
+def packed(model: Model, sequences: Sequences, max_tokens: int, fill: bool) -> PackedBatches:
+    """The sequences in batches as a job packs them."""
+    return PackedBatches(sequences, model.tokenizer.counts(sequences), model.tokenizer, max_tokens, fill)
 
 
 def errors(found: list[torch.Tensor], expected: list[torch.Tensor]) -> dict[str, float]:
@@ -109,12 +103,12 @@ def combinations(device: torch.device) -> Iterator[tuple[str, str, bool]]:
     cuda = device.type == "cuda"
     compiled = (False, True) if cuda else (False,)
     yield from itertools.product(("float32",), ("sdpa",), compiled)
-    yield from itertools.product(("bfloat16", "float16"), attention.CHOICES[1:] if cuda else ("sdpa",), compiled)
+    yield from itertools.product(("bfloat16", "float16"), ATTENTION[1:] if cuda else ("sdpa",), compiled)
 
 
-def select(path: Path, count: int, longest: int) -> list[Protein]:
+def select(path: Path, count: int, longest: int) -> list[Record]:
     """Every n-th protein of the file up to a length, so that all lengths take part."""
-    proteins = [protein for protein in read_proteins(path, "replace") if len(protein.sequence) <= longest]
+    proteins = [protein for protein in read_proteins(path) if len(protein.sequence) <= longest]
     return proteins[:: max(len(proteins) // count, 1)][:count]
 
 
@@ -136,9 +130,9 @@ def main() -> None:
     for dtype, kernel, compiled in combinations(device):
         row: dict[str, Any] = {"dtype": dtype, "attention": kernel, "compiled": compiled}
         try:
-            states, row["attention"] = ours(
-                args.model, sequences, model.DTYPES[dtype], kernel, compiled, device, args.batch_size
-            )
+            model = load_model(args.model, DTYPES[dtype], device, kernel, compiled)
+            row["attention"] = model.kernels.attention.version
+            states = packed_states(model, sequences, device, args.batch_size)
             row |= errors(states, expected)
         except UserError as error:
             row["failed"] = str(error)

@@ -16,18 +16,27 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from common import ROOT, report
+from common import ROOT, read_proteins, report
 
-from seqmill import memory, weights
-from seqmill.batches import Sequences
-from seqmill.fasta import Protein, read_proteins
-from seqmill.job import Job, Settings
-from seqmill.partial import Partial
+from seqmill.engine import memory, tuning
+from seqmill.engine.batching import PackedBatches
+from seqmill.engine.pipeline import Pipeline
+from seqmill.engine.task import Task
+from seqmill.engine.trials import Trials
+from seqmill.errors import is_oom
+from seqmill.inputs.fasta import Record
+from seqmill.inputs.sequences import Sequences
+from seqmill.models import hub
+from seqmill.models.loading import load
+from seqmill.models.source import Source
+from seqmill.options import Settings
+from seqmill.units import GIB
 
 HOG = """
 import sys, torch
@@ -36,7 +45,6 @@ held = torch.empty(int(free - float(sys.argv[1]) * 2**30), dtype=torch.uint8, de
 print("ready", flush=True)
 sys.stdin.read()
 """
-GIB = 2**30
 # Steps in which `largest` looks for what fits, relative to the recommended batch size.
 STEPS = [1, 1.15, 1.3, 1.5, 1 / 0.6]
 # How many batches it runs: memory is at its highest when as many are in flight as there ever are.
@@ -120,7 +128,7 @@ def embed(case: Case, batch_size: int, model: str, fasta: Path, folder: Path, en
     return subprocess.run(command, env=environment, capture_output=True, text=True)
 
 
-def take(proteins: list[Protein], case: Case, path: Path) -> None:
+def take(proteins: list[Record], case: Case, path: Path) -> None:
     """Write a FASTA of about one and a half batches, the giant first."""
     ends = np.cumsum([len(protein.sequence) + 2 for protein in proteins])
     count = int(np.searchsorted(ends, 1.5 * case.batch_size)) + 1
@@ -130,7 +138,7 @@ def take(proteins: list[Protein], case: Case, path: Path) -> None:
     path.write_bytes(b"".join(b">%s\n%s\n" % (name.encode(), letters) for name, letters in records))
 
 
-def run(case: Case, model: str, proteins: list[Protein]) -> dict[str, Any]:
+def run(case: Case, model: str, proteins: list[Record]) -> dict[str, Any]:
     """One row of the table: what happened, what was recommended, and whether that was right."""
     row = {**asdict(case), "pooling": " ".join(case.pooling), "flags": " ".join(case.flags)}
     with tempfile.TemporaryDirectory() as temporary, limited(case) as environment:
@@ -194,27 +202,27 @@ def largest(case: Case, recommended: int, model: str, fasta: Path) -> int:
         compile=flags.get("--compile", "off"),
         pin_memory="--pin-memory" in case.flags,
         streams=int(flags.get("--streams", 3)),
-        device="cuda",
-        workers=0,
     )
+    device, dtype = torch.device("cuda", 0), tuning.DTYPES[case.dtype]
+    source = Source.of(hub.resolve(model))
+    task = Task.resolve(source, Sequences(read_proteins(fasta)), settings, dtype)
+    pipeline = Pipeline(
+        load(source, dtype, device, settings.attention), device, task.datasets, settings.streams, settings.pin_memory
+    )
+    batches = partial(PackedBatches, task.sequences, task.token_counts, source.tokenizer, fill=True)
+    Trials(pipeline, settings, "", dtype, batches).compiled()
     fits = 0
-    with tempfile.TemporaryDirectory() as temporary, Partial(Path(temporary) / "partial", False) as partial:
-        job = Job(fasta, Path(temporary) / "out", weights.resolve(model), settings, "", 0.0)
-        job.sequences, job.partial, job.device = Sequences(list(read_proteins(fasta))), partial, torch.device("cuda", 0)
-        job._prepare()
-        for step in STEPS:
-            tokens = int(step * recommended)
-            batches = job._batches(tokens)
-            try:
-                job.pipeline.run(
-                    (batches[n] for n in range(min(BATCHES, len(batches)))), lambda _: None, lambda _: None
-                )
-            except Exception as error:
-                if not memory.is_oom(error):
-                    raise
-                break
-            fits = tokens
-            memory.forget_peaks(job.device)
+    for step in STEPS:
+        tokens = int(step * recommended)
+        some = batches(tokens)
+        try:
+            pipeline.run((some[n] for n in range(min(BATCHES, len(some)))), lambda _: None, lambda _: None)
+        except Exception as error:
+            if not is_oom(error):
+                raise
+            break
+        fits = tokens
+        memory.forget_peaks(device)
     return fits
 
 
@@ -234,7 +242,7 @@ def main() -> None:
     models = dict(model.split("=", 1) for model in args.model)
     chosen = CASES if args.cases is None else [CASES[number] for number in args.cases]
     cases = [case for case in chosen if case.model in models]
-    proteins = list(read_proteins(args.fasta))
+    proteins = read_proteins(args.fasta)
     rows = []
     # A hog takes what the others would have.
     for jobs, group in (

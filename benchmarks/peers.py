@@ -16,13 +16,14 @@ from common import by_length, total
 from random_model import SIZES, config
 from transformers import EsmModel
 
-from seqmill.batches import PackedBatches, Sequences
-from seqmill.esm2 import ESM2
-from seqmill.fasta import Protein
-from seqmill.operators import PLAIN
+from seqmill.engine.batching import PackedBatches
+from seqmill.inputs.fasta import Record
+from seqmill.inputs.sequences import Sequences
+from seqmill.kernels.operators import EAGER
+from seqmill.models.esm2.config import tokenizer
 
 GPU = torch.device("cuda")
-TABLE = ESM2.vocabulary
+TOKENIZER = tokenizer()
 
 
 def rate(embed: Callable, batches: list, residues: int) -> float:
@@ -45,7 +46,7 @@ def encoder(size: str, attention: str) -> EsmModel:
         return EsmModel._from_config(config(size), **options).eval()
 
 
-def padded_batches(proteins: Iterable[Protein], tokens: int | None, count: int | None) -> list[list[Protein]]:
+def padded_batches(proteins: Iterable[Record], tokens: int | None, count: int | None) -> list[list[Record]]:
     """Batches in the order given: at most `count` proteins, or as many as padded hold `tokens`."""
     batches, batch, longest = [], [], 0
     for protein in proteins:
@@ -59,68 +60,74 @@ def padded_batches(proteins: Iterable[Protein], tokens: int | None, count: int |
     return [*batches, batch]
 
 
-def transformers_padded(size: str, proteins: list[Protein], tokens: int | None, count: int | None = None) -> float:
+def transformers_padded(size: str, proteins: list[Record], tokens: int | None, count: int | None = None) -> float:
     """EsmModel in bfloat16 with SDPA on padded batches."""
     model = encoder(size, "sdpa")
 
-    def embed(batch: list[Protein]) -> torch.Tensor:
-        ids = torch.full((len(batch), max(len(p.sequence) for p in batch) + 2), TABLE.padding)
+    def embed(batch: list[Record]) -> torch.Tensor:
+        ids = torch.full((len(batch), max(len(p.sequence) for p in batch) + 2), TOKENIZER.padding)
         for row, protein in zip(ids, batch, strict=True):
             letters = np.frombuffer(protein.sequence, np.uint8)
-            row[0], row[len(letters) + 1] = TABLE.begin, TABLE.end
-            row[1 : len(letters) + 1] = torch.from_numpy(TABLE.tokens[letters]).long()
+            row[0], row[len(letters) + 1] = TOKENIZER.before[0], TOKENIZER.after[0]
+            row[1 : len(letters) + 1] = torch.from_numpy(TOKENIZER.table[letters]).long()
         ids = ids.to(GPU)
-        hidden = model(ids, attention_mask=(ids != TABLE.padding).long()).last_hidden_state
-        keep = ((ids != TABLE.padding) & (ids != TABLE.begin) & (ids != TABLE.end)).unsqueeze(-1)
+        hidden = model(ids, attention_mask=(ids != TOKENIZER.padding).long()).last_hidden_state
+        keep = ((ids != TOKENIZER.padding) & (ids != TOKENIZER.before[0]) & (ids != TOKENIZER.after[0])).unsqueeze(-1)
         return ((hidden.float() * keep).sum(1) / keep.sum(1)).cpu()
 
     return rate(embed, padded_batches(proteins, tokens, count), total(proteins))
 
 
-def transformers_naive(size: str, proteins: list[Protein]) -> float:
+def transformers_naive(size: str, proteins: list[Record]) -> float:
     """Eight proteins a batch, in the order of the file."""
     return transformers_padded(size, proteins, None, 8)
 
 
-def transformers_sorted(size: str, proteins: list[Protein]) -> float:
+def transformers_sorted(size: str, proteins: list[Record]) -> float:
     """Longest first, up to 32,768 tokens a batch."""
     return transformers_padded(size, by_length(proteins), 32_768)
 
 
-def transformers_packed(size: str, proteins: list[Protein]) -> float:
+def packed(proteins: list[Record], tokens: int) -> PackedBatches:
+    """seqmill's batches, for tools that take packed ones."""
+    sequences = Sequences(proteins)
+    return PackedBatches(sequences, TOKENIZER.counts(sequences), TOKENIZER, tokens, fill=False)
+
+
+def transformers_packed(size: str, proteins: list[Record]) -> float:
     """EsmModel in bfloat16 with flash-attn on packed batches of 32,768 tokens."""
     model = encoder(size, "flash_attention_2")
-    batches = PackedBatches(Sequences(proteins), TABLE, 32_768, fill=False)
+    batches = packed(proteins, 32_768)
 
     def embed(batch) -> torch.Tensor:
         batch = batch.to(GPU)
         bounds = {"cu_seq_lens_q": batch.cu_seqlens, "cu_seq_lens_k": batch.cu_seqlens}
         longest = {"max_length_q": batch.longest, "max_length_k": batch.longest}
-        ids, positions = batch.tokens.long()[None], batch.positions().long()[None]
+        ids, positions = batch.token_ids.long()[None], batch.positions().long()[None]
         hidden = model(ids, position_ids=positions, attention_mask=None, **bounds, **longest).last_hidden_state
-        return PLAIN.mean(hidden[0], batch.cu_seqlens).cpu()
+        return EAGER.mean(hidden[0], batch.cu_seqlens, 1, 1).cpu()
 
     return rate(embed, list(batches), total(proteins))
 
 
-def esme(size: str, proteins: list[Protein]) -> float:
+def esme(size: str, proteins: list[Record]) -> float:
     """esm-efficient: packed, bfloat16, flash-attn, its own 50,000 tokens a batch."""
     import esme
 
     torch.manual_seed(0)
     layers, width, heads = SIZES[size]
     model = esme.ESM2(layers, width, heads, dtype=torch.bfloat16).to(GPU).eval()
-    batches = PackedBatches(Sequences(proteins), TABLE, 50_000, fill=False)
+    batches = packed(proteins, 50_000)
 
     def embed(batch) -> torch.Tensor:
         batch = batch.to(GPU)
-        hidden = model.forward_representation(batch.tokens.long(), pad_args=(batch.cu_seqlens, batch.longest))
-        return PLAIN.mean(hidden, batch.cu_seqlens).cpu()
+        hidden = model.forward_representation(batch.token_ids.long(), pad_args=(batch.cu_seqlens, batch.longest))
+        return EAGER.mean(hidden, batch.cu_seqlens, 1, 1).cpu()
 
     return rate(embed, list(batches), total(proteins))
 
 
-def esm_extract(size: str, proteins: list[Protein]) -> float:
+def esm_extract(size: str, proteins: list[Record]) -> float:
     """The loop of fair-esm's scripts/extract.py with its defaults: float32, 4,096 tokens, a file per protein."""
     import esm
 
@@ -157,7 +164,7 @@ PEERS = {
 
 
 @torch.inference_mode()
-def measure(name: str, size: str, proteins: list[Protein]) -> float:
+def measure(name: str, size: str, proteins: list[Record]) -> float:
     """Residues per second of one of PEERS."""
     run, every = PEERS[name]
     found = run(size, (by_length(proteins) if every > 1 and run is not transformers_naive else proteins)[::every])

@@ -1,118 +1,30 @@
-"""What the tests share: the demonstration model, a small real input, and a project folder to run Snakemake in."""
+"""What the tests share: two models, a small real input, and a project folder to run Snakemake in."""
 
 import gzip
+import json
 import os
-import re
-import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 from Bio.SeqIO.FastaIO import SimpleFastaParser
-
-REPOSITORY = Path(__file__).resolve().parents[1]
-LINKED = ("Snakefile", "workflow", "resources", "envs", "profiles", "slurm")
+from paths import DEMO_MODEL, PROTEOME
+from project import Project
 
 NETWORK = "SEQMILL_NETWORK_TESTS" in os.environ
 if not NETWORK:
     # Before anything imports huggingface_hub: no test may reach for the network unasked.
     os.environ["HF_HUB_OFFLINE"] = "1"
-
-Jobs = list[tuple[str, str | None]]
+# Before anything imports torch: its threads would burn the CPU while they wait for one another, and where another process
+# wants the same cores, as here, small batches then take twenty times as long.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("network") and not NETWORK:
             item.add_marker(pytest.mark.skip(reason="reaches for a model hub; set SEQMILL_NETWORK_TESTS to run it"))
-
-
-class Project:
-    """A working directory that looks like a fresh checkout, with a configuration of its own.
-
-    Attributes:
-        folder: where it lies.
-        environment: variables that its commands see besides this process's.
-    """
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-        self.environment: dict[str, str] = {}
-
-    @classmethod
-    def fresh(cls, folder: Path) -> "Project":
-        folder.mkdir(parents=True)
-        for name in LINKED:
-            (folder / name).symlink_to(REPOSITORY / name)
-        shutil.copytree(REPOSITORY / "config", folder / "config")
-        return cls(folder)
-
-    def copy(self, folder: Path) -> "Project":
-        """The project as it stands, results and Snakemake's records included, somewhere else."""
-        shutil.copytree(self.folder, folder, symlinks=True)
-        return Project(folder)
-
-    def configure(self, **edits: Any) -> None:
-        """Edit config/config.yaml as a user would: `configure(shards=2, model={"dtype": "float32"})`.
-
-        A section's keys are changed one by one; its others stay.
-        """
-        path = self.folder / "config/config.yaml"
-        config = yaml.safe_load(path.read_text())
-        for key, value in edits.items():
-            config[key] = {**(config.get(key) or {}), **value} if isinstance(value, dict) else value
-        path.write_text(yaml.safe_dump(config))
-
-    def run(self, *command: str | Path) -> subprocess.CompletedProcess[str]:
-        """Run a command in the project; its standard error is in `stdout` too, where it happened."""
-        # The tests must give the same on a machine with GPUs, and `python` in the rules must be this one.
-        environment = os.environ | {
-            "CUDA_VISIBLE_DEVICES": "",
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            **self.environment,
-        }
-        return subprocess.run(
-            list(map(str, command)),
-            cwd=self.folder,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=300,
-        )
-
-    def snakemake(self, *arguments: str, profile: str = "profiles/local") -> subprocess.CompletedProcess[str]:
-        return self.run(sys.executable, "-m", "snakemake", "--profile", profile, "--cores", "2", *arguments)
-
-    @staticmethod
-    def jobs(output: str) -> Jobs:
-        """The jobs that Snakemake says it runs, or would run: (rule, shard or None), sorted, without `all`."""
-        found = []
-        for rule, block in re.findall(r"^(?:local)?rule (\w+):\n((?:    .*\n)*)", output, re.MULTILINE):
-            shard = re.search(r"^    wildcards: shard=(\d+)$", block, re.MULTILINE)
-            if rule != "all":
-                found.append((rule, shard[1] if shard else None))
-        return sorted(found)
-
-    def plan(self, *arguments: str) -> Jobs:
-        """What a dry run would run."""
-        done = self.snakemake("--dry-run", *arguments)
-        assert done.returncode == 0, done.stdout
-        found = self.jobs(done.stdout)
-        # Else a new way to print jobs would look like an empty plan.
-        assert bool(found) != ("Nothing to be done" in done.stdout), done.stdout
-        return found
-
-    def results(self) -> list[str]:
-        """All files under results/, relative to it, but for Snakemake's own marks in directories."""
-        folder = self.folder / "results"
-        paths = (path for path in folder.rglob("*") if path.is_file() and path.name != ".snakemake_timestamp")
-        return sorted(str(path.relative_to(folder)) for path in paths)
 
 
 @pytest.fixture
@@ -128,16 +40,51 @@ def fresh_project() -> Callable[[Path], Project]:
 
 @pytest.fixture(scope="session")
 def demo_model() -> Path:
-    return REPOSITORY / "resources/esm2_t6_3M_demo"
+    """Six layers and trained weights: for what depends on numbers."""
+    return DEMO_MODEL
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demonstration model cut down to its first layer and 16 channels in 2 heads: for all that no weights change."""
+    from safetensors.numpy import load_file, save_file
+
+    config = json.loads((DEMO_MODEL / "config.json").read_text())
+    sizes = {config["hidden_size"]: 16, config["intermediate_size"]: 64}
+    sizes[config["num_hidden_layers"] * config["num_attention_heads"]] = 2
+    config |= {"hidden_size": 16, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    weights = {
+        name: values[tuple(slice(sizes.get(size, size)) for size in values.shape)].copy()
+        for name, values in load_file(DEMO_MODEL / "model.safetensors").items()
+        if ".layer." not in name or ".layer.0." in name
+    }
+    folder = tmp_path_factory.mktemp("model") / "tiny"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config))
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
 
 
 @pytest.fixture(scope="session")
 def small_fasta(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """24 records: 23 real proteins of 400 residues at most in no order of length, the third one again as the last."""
-    with gzip.open(REPOSITORY / "resources/ecoli_k12_UP000000625.fasta.gz", "rt") as handle:
+    with gzip.open(PROTEOME, "rt") as handle:
         short = (record for record in SimpleFastaParser(handle) if len(record[1]) <= 400)
         records = list(islice(short, 0, 23 * 12, 12))
     records.append(("twin the same protein under another name", records[2][1]))
     path = tmp_path_factory.mktemp("input") / "small.fasta"
     path.write_text("".join(f">{title}\n{sequence}\n" for title, sequence in records))
     return path
+
+
+@pytest.fixture(scope="session")
+def small_run(tiny_model: Path, small_fasta: Path, tmp_path_factory: pytest.TempPathFactory):
+    """The small input in two shards: embedded, checked and merged without Snakemake. Not to be changed."""
+    # Only here: most tests need no PyTorch.
+    from small_run import SmallRun
+
+    run = SmallRun(tmp_path_factory.mktemp("small_run"))
+    run.embed(tiny_model, small_fasta)
+    run.check()
+    run.merge()
+    return run

@@ -1,7 +1,9 @@
 """A short form of campaign.py: every fault once."""
 
 import pytest
-from campaign import FAULTS, can_mount, prepare, suffer
+from campaign import disturb_and_recover
+from faults import FAULTS, can_mount
+from runs import prepare
 
 
 @pytest.fixture(scope="module")
@@ -14,5 +16,5 @@ def stages(tmp_path_factory):
 def test_rerunning_ends_in_the_same_embeddings(stages, tmp_path, fault):
     if fault == "fill_disk" and not can_mount():
         pytest.skip("may not mount a small tmpfs")
-    row = suffer(stages, tmp_path / "project", fault, "ci")
+    row = disturb_and_recover(stages, tmp_path / "project", fault, "ci")
     assert row["ended"] == "same", row

@@ -5,151 +5,50 @@ One run of a small input serves most tests. What its jobs asked for is read from
 
 import gzip
 import os
-import re
 import shutil
-import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from datetime import datetime
 from itertools import combinations, islice
 from pathlib import Path
 
-import h5py
-import numpy as np
 import pytest
 import yaml
 from Bio.SeqIO.FastaIO import SimpleFastaParser
+from cluster import (
+    HERE,
+    cancel_when_busy,
+    devices,
+    done_shards,
+    edit_profile,
+    log,
+    needs_slurm,
+    note_devices,
+    plan,
+    sequences,
+    slurm_jobs,
+    snakemake,
+    wait_for,
+)
+from embeddings import assert_same_embeddings, read_embeddings, read_meta
+from paths import PROTEOME
 
-from seqmill import demand
-from seqmill.files import read_json
+from seqmill.planning import resources as demand
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-SABOTAGE = REPOSITORY / "tests/sabotage"
+pytestmark = [pytest.mark.slurm, needs_slurm]
+
 PROTEINS = 120
 CHECK, MERGE = (("check", None), ("merge", None))
 
-# start.sh's name for it. Nobody's real cluster is to be asked for GPUs by a test.
-CLUSTER = "seqmill-test"
-# The test's SLURM has no accounting database, and nobody wants to wait for the first look.
-HERE = ("--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "2")
 
-
-def is_running():
-    command = ["scontrol", "show", "config"]
-    try:
-        answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
-    except (OSError, subprocess.SubprocessError):
-        return False
-    return re.search(rf"^ClusterName\s*= {CLUSTER}$", answer, re.MULTILINE) is not None
-
-
-needs_slurm = pytest.mark.skipif(not is_running(), reason="tests/slurm/start.sh has not been run")
-
-
-@dataclass
-class SlurmJob:
-    """A job as SLURM remembers it.
-
-    Attributes:
-        name: rule_<rule>, with the wildcards' values behind it if there are any.
-        fields: what `scontrol show job` says of it.
-    """
-
-    name: str
-    fields: dict[str, str]
-
-    @property
-    def gpus(self):
-        match = re.fullmatch(r"gres[:/]gpu:(\d+)", self.fields.get("TresPerJob", "gres:gpu:0"))
-        return int(match[1])
-
-    @property
-    def memory_mb(self):
-        return int(self.fields["MinMemoryNode"].removesuffix("M"))
-
-    @property
-    def minutes(self):
-        hours, minutes, seconds = map(int, self.fields["TimeLimit"].split(":"))
-        return hours * 60 + minutes + seconds / 60
-
-    def time(self, event):
-        return datetime.fromisoformat(self.fields[f"{event}Time"])
-
-
-def slurm_jobs(folder):
-    """All jobs that were submitted from `folder`, the first one first."""
-    command = ["scontrol", "--oneliner", "show", "job"]
-    answer = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    jobs = [dict(re.findall(r"(\S+?)=(\S*)", line)) for line in answer.splitlines()]
-    return [SlurmJob(fields["Comment"], fields) for fields in jobs if fields.get("WorkDir") == str(folder.resolve())]
-
-
-def snakemake(project, *arguments):
-    """`snakemake --profile slurm`, without the options that tests on one machine add."""
-    return project.run(sys.executable, "-m", "snakemake", "--profile", "slurm", *arguments)
-
-
-def plan(project):
-    """What `snakemake --profile slurm -n` would run."""
-    done = snakemake(project, "-n")
-    assert done.returncode == 0, done.stdout
-    return project.jobs(done.stdout)
-
-
-def edit_profile(project, old, new):
-    """Edit the project's own copy of the profile; so far it has a link to the repository's."""
-    folder = project.folder / "slurm"
-    if folder.is_symlink():
-        original = folder.resolve()
-        folder.unlink()
-        shutil.copytree(original, folder)
-    text = (folder / "config.yaml").read_text()
-    assert text.count(old) == 1
-    (folder / "config.yaml").write_text(text.replace(old, new))
-
-
-def note_devices(project):
-    """Have each batch note the GPUs that its job was given; see `devices`."""
-    folder = project.folder / "devices"
-    folder.mkdir(exist_ok=True)
-    project.environment |= {"PYTHONPATH": str(SABOTAGE), "SEQMILL_TEST_DEVICES": str(folder)}
-
-
-def devices(project, shard):
-    """What `CUDA_VISIBLE_DEVICES` said to each batch of the shard so far, all runs in one."""
-    path = project.folder / f"devices/{shard}"
-    return path.read_text().splitlines() if path.exists() else []
-
-
-def sequences(project, shard):
-    return (project.folder / f"results/shards/{shard}.fasta").read_text().count(">")
-
-
-def log(project, shard):
-    return (project.folder / f"logs/embed/{shard}.log").read_text()
-
-
-def done_shards(project):
-    return sorted(path.parent.name for path in project.folder.glob("results/embed/*/meta.json"))
-
-
-def assert_same_embeddings(project, expected):
-    with (
-        h5py.File(project.folder / "results/embeddings.h5") as file,
-        h5py.File(expected.folder / "results/embeddings.h5") as expected_file,
-    ):
-        assert file["ids"].asstr()[:].tolist() == expected_file["ids"].asstr()[:].tolist()
-        values, wanted = file["mean"][:], expected_file["mean"][:]
-    assert (np.linalg.norm(values - wanted, axis=1) <= 1e-6 * np.linalg.norm(wanted, axis=1)).all()
+def embeddings(project):
+    return project.folder / "results/embeddings.h5"
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, fresh_project):
     """A project after `snakemake --profile slurm`: 3 shards, one more than GPUs. Not to be changed."""
     project = fresh_project(tmp_path_factory.mktemp("slurm") / "project")
-    with gzip.open(REPOSITORY / "resources/ecoli_k12_UP000000625.fasta.gz", "rt") as handle:
+    with gzip.open(PROTEOME, "rt") as handle:
         short = (f">{title}\n{sequence}\n" for title, sequence in SimpleFastaParser(handle) if len(sequence) <= 200)
         (project.folder / "proteins.fasta").write_text("".join(islice(short, PROTEINS)))
     (project.folder / "config/config.yaml").write_text("{}")
@@ -201,20 +100,6 @@ def interrupting(finished, tmp_path_factory):
         yield project, run
 
 
-def wait_for(condition, run):
-    """Wait until it holds, or until the run is over; that one has a time limit."""
-    while not condition() and not run.done():
-        time.sleep(0.5)
-
-
-def cancel_when_busy(project, shard, run):
-    """`scancel` a shard's job when it has finished two batches."""
-    wait_for(lambda: len(devices(project, shard)) > 2, run)
-    for job in slurm_jobs(project.folder):
-        if job.name == f"rule_embed_wildcards_{shard}":
-            subprocess.run(["scancel", job.fields["JobId"]], check=True)
-
-
 @pytest.fixture(scope="module")
 def interrupted(interrupting):
     """The project and what Snakemake said, after the run. Not to be changed."""
@@ -240,23 +125,12 @@ def embed_jobs(jobs):
     return [job for job in jobs if job.name.startswith("rule_embed_")]
 
 
-def test_the_profile_works_in_a_fresh_checkout(project):
-    rules = [rule for rule, _ in plan(project)]
-    assert rules.count("embed") == 2
-    assert {"shard", "weights", "check", "merge"} < set(rules)
-
-
-@pytest.mark.slurm
-@needs_slurm
 def test_all_proteins_come_out_in_input_order(finished):
     with (finished.folder / "proteins.fasta").open() as handle:
         expected = [title.split()[0] for title, _ in SimpleFastaParser(handle)]
-    with h5py.File(finished.folder / "results/embeddings.h5") as file:
-        assert file["ids"].asstr()[:].tolist() == expected
+    assert read_embeddings(embeddings(finished))["ids"] == expected
 
 
-@pytest.mark.slurm
-@needs_slurm
 def test_one_gpu_for_each_embed_job_and_none_for_others(jobs):
     assert {job.name: job.gpus for job in jobs} == {
         "rule_shard": 0,
@@ -267,8 +141,6 @@ def test_one_gpu_for_each_embed_job_and_none_for_others(jobs):
     }
 
 
-@pytest.mark.slurm
-@needs_slurm
 def test_jobs_ask_for_what_the_profile_says(jobs, embed_jobs, finished):
     profile = yaml.safe_load((finished.folder / "slurm/config.yaml").read_text())
     for job in jobs:
@@ -278,8 +150,6 @@ def test_jobs_ask_for_what_the_profile_says(jobs, embed_jobs, finished):
             assert job.minutes == profile["default-resources"]["runtime"]
 
 
-@pytest.mark.slurm
-@needs_slurm
 def test_embed_jobs_ask_for_what_model_and_shard_need(embed_jobs, finished):
     weights = finished.folder / "results/weights.json"
     for shard, job in enumerate(sorted(embed_jobs, key=lambda job: job.name)):
@@ -288,8 +158,6 @@ def test_embed_jobs_ask_for_what_model_and_shard_need(embed_jobs, finished):
         assert job.minutes == demand.runtime_minutes(weights, fasta)
 
 
-@pytest.mark.slurm
-@needs_slurm
 def test_a_third_shard_waits_for_one_of_two_gpus(embed_jobs):
     first, second, last = sorted(embed_jobs, key=lambda job: job.time("Start"))
     freed = min(first.time("End"), second.time("End"))
@@ -298,8 +166,6 @@ def test_a_third_shard_waits_for_one_of_two_gpus(embed_jobs):
     assert last.time("Start") >= freed
 
 
-@pytest.mark.slurm
-@needs_slurm
 def test_jobs_that_run_at_once_have_a_gpu_each(embed_jobs, finished):
     given = {}
     for job in embed_jobs:
@@ -310,16 +176,12 @@ def test_jobs_that_run_at_once_have_a_gpu_each(embed_jobs, finished):
             assert given[job.name] != given[other.name]
 
 
-@pytest.mark.slurm
-@needs_slurm
 def test_performance_settings_reach_embed(finished):
     for shard in range(3):
-        used = read_json(finished.folder / f"results/embed/{shard}/meta.json")["settings"]
+        used = read_meta(finished.folder / f"results/embed/{shard}")["settings"]
         assert (used["batch_size"], used["dataloader_workers"], used["streams"]) == (1000, 0, 2)
 
 
-@pytest.mark.slurm
-@needs_slurm
 def test_out_of_memory_fails_only_that_shard(finished, interrupting, tmp_path):
     """While the other run waits for its time limit."""
     project = without_embeddings(finished, tmp_path / "project")
@@ -337,12 +199,10 @@ def test_out_of_memory_fails_only_that_shard(finished, interrupting, tmp_path):
     again = snakemake(project, *HERE)
     assert again.returncode == 0, again.stdout
     assert project.jobs(again.stdout) == [CHECK, ("embed", "1"), MERGE]
-    assert read_json(project.folder / "results/embed/1/meta.json")["settings"]["batch_size"] == 400
-    assert_same_embeddings(project, finished)
+    assert read_meta(project.folder / "results/embed/1")["settings"]["batch_size"] == 400
+    assert_same_embeddings(embeddings(project), embeddings(finished))
 
 
-@pytest.mark.slurm
-@needs_slurm
 def test_edits_of_speed_and_memory_run_nothing_again(project_to_edit):
     project_to_edit.configure(performance={"batch_size": 2000, "pin_memory": True})
     edit_profile(project_to_edit, "    # mem_mb: 32000", "    mem_mb: 64000")
@@ -357,8 +217,6 @@ def test_edits_of_speed_and_memory_run_nothing_again(project_to_edit):
     ]
 
 
-@pytest.mark.slurm
-@needs_slurm
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
@@ -383,8 +241,6 @@ def test_a_wrong_partition_or_account_is_one_sentence(project_to_edit, old, new,
     assert slurm_jobs(project_to_edit.folder) == []
 
 
-@pytest.mark.slurm
-@needs_slurm
 def test_the_time_limit_and_scancel_fail_only_their_shards(interrupted):
     project, failed = interrupted
     assert failed.returncode == 1
@@ -398,8 +254,6 @@ def test_the_time_limit_and_scancel_fail_only_their_shards(interrupted):
     assert {job.fields["Account"] for job in slurm_jobs(project.folder)} == {"lab"}
 
 
-@pytest.mark.slurm
-@needs_slurm
 def test_the_next_run_goes_on_with_what_was_interrupted(interrupted, finished, tmp_path):
     project = interrupted[0].copy(tmp_path / "project")
     project.environment = dict(finished.environment)
@@ -408,8 +262,8 @@ def test_the_next_run_goes_on_with_what_was_interrupted(interrupted, finished, t
     done = snakemake(project, *HERE)
     assert done.returncode == 0, done.stdout
     assert project.jobs(done.stdout) == [CHECK, ("embed", "0"), ("embed", "1"), MERGE]
-    assert_same_embeddings(project, finished)
+    assert_same_embeddings(embeddings(project), embeddings(finished))
     for shard in (0, 1):
-        assert "going on after" in log(project, shard)
+        assert "resuming after" in log(project, shard)
         # A batch was one protein.
         assert 0 < len(devices(project, shard)) < sequences(project, shard)

@@ -1,9 +1,9 @@
 rule check:
-    """Find out whether every shard is done, by the same model and settings, and sum them up.
+    """Check that every shard is finished, with the same model and settings, and write a summary of them.
 
     Needs: the folders of all shards.
     Gives: a table of the shards. Shards that ran out of memory are listed with a recommended batch size, their
-    diagnosis moves to results/oom and their folder goes, so that the next run does exactly them again.
+    diagnosis moves to results/oom and their folder is removed, so that the next run repeats exactly these.
     """
     input:
         folders=expand("results/embed/{shard}", shard=SHARDS),
@@ -22,5 +22,5 @@ rule check:
             --records {input.records:q} \
             --oom results/oom \
             --output {output.summary:q} \
-            2>&1 | tee {log:q}
+            2>&1 | save {log:q}
         """

@@ -8,28 +8,32 @@ from snakemake.exceptions import WorkflowError
 ROOT = Path(workflow.basedir)
 # A shell variable and no param: a moved checkout would make Snakemake run finished shards again.
 SCRIPTS = ROOT / "workflow/scripts"
-shell.prefix("set -euo pipefail; SCRIPTS={SCRIPTS:q}; ")
+# `save` shows and logs what a tool says. SLURM sends SIGTERM to all processes of a job, and a terminal SIGINT: what saves
+# the log must not end before the tool's last words.
+shell.prefix("set -euo pipefail; SCRIPTS={SCRIPTS:q}; save() (trap '' TERM INT; exec tee \"$1\"); ")
 
 sys.path.insert(0, str(ROOT / "workflow"))
 
-from seqmill import demand, settings, slurm
 from seqmill.errors import UserError
+from seqmill.planning import config as configuration
+from seqmill.planning import paths, slurm
+from seqmill.planning import resources as demand
 
 try:
-    settings.check_path("the folder of seqmill", str(ROOT))
-    config = settings.check(config, ROOT / "workflow/schemas/config.schema.json")
-    FASTA = settings.fasta_files(config)
-    MODEL_FILES = settings.model_files(config["model"]["name"])
+    paths.check_path("the folder of seqmill", str(ROOT))
+    config = configuration.check(config)
+    FASTA = paths.fasta_files(config)
+    MODEL_FILES = paths.model_files(config["model"]["name"])
 except UserError as error:
     raise WorkflowError(str(error))
 
-GPUS = settings.planned_gpus(config, workflow.is_main_process)
-SHARDS = range(settings.shard_count(config, GPUS))
+GPUS = demand.planned_gpus(config, workflow.is_main_process)
+SHARDS = range(demand.shard_count(config, GPUS))
 # None where a cluster runs the jobs.
 CORES = workflow.resource_settings.cores if workflow.is_main_process else None
 
 if config["performance"]["gpus"] != "auto":
-    # As `--resources gpu=N` would, which goes first.
+    # As `--resources gpu=N` would, which takes precedence.
     workflow.global_resources.setdefault("gpu", GPUS)
 
 

@@ -2,9 +2,9 @@ rule embed:
     """Embed one shard on one GPU (or on the CPU where there is none).
 
     Needs: the shard's FASTA with its checksum, and the record of the model.
-    Gives: a folder with embeddings.h5 and meta.json. Out of memory leaves oom.json there instead and is no failure of
-    this rule, or Snakemake would delete the diagnosis: check reads it and fails. What is finished of a shard lies in
-    results/embed/<shard>.partial, which is no output: after an interruption the next run goes on from there.
+    Gives: a folder with embeddings.h5 and meta.json. Out of memory leaves oom.json there instead and is not a failure
+    of this rule, or Snakemake would delete the diagnosis: check reads it and fails. Finished batches are saved in
+    results/embed/<shard>.partial, which is not an output: after an interruption the next run resumes from there.
     """
     input:
         fasta="results/shards/{shard}.fasta",
@@ -18,19 +18,19 @@ rule embed:
         "logs/embed/{shard}.benchmark.tsv"
     conda:
         "../../envs/seqmill.yaml"
-    threads: settings.threads_per_shard(CORES, len(SHARDS), GPUS)
+    threads: demand.threads_per_shard(CORES, len(SHARDS), GPUS)
     resources:
         gpu=1,
-        # Of the host. A profile's set-resources go first.
+        # Of the host. A profile's set-resources take precedence.
         mem_mb=lambda wildcards, input, attempt: demand.memory_mb(input.weights, input.fasta, attempt),
         runtime=lambda wildcards, input, attempt: demand.runtime_minutes(input.weights, input.fasta, attempt),
-        # Speed and memory only: Snakemake runs nothing again that is finished when this changes, ...
-        performance=settings.performance_flags(config),
+        # Speed and memory only: when this changes, Snakemake repeats nothing that is finished, ...
+        performance=configuration.performance_flags(config),
     params:
         # ... and every shard when this does: it can change the result.
-        result=settings.result_flags(config),
-    # The trap keeps the shell waiting when SLURM ends the job: without its shell embed would be killed within a second,
-    # and could not put away what it has.
+        result=configuration.result_flags(config),
+    # SLURM sends SIGTERM to all processes of a job: without the trap, embed would be killed within a second, before it
+    # could save its progress.
     shell:
         """
         trap : TERM
@@ -42,5 +42,5 @@ rule embed:
             --keep-partial \
             {params.result} \
             {resources.performance} \
-            >{log:q} 2>&1 || [ $? -eq 3 ]
+            2>&1 | save {log:q} || [ $? -eq 3 ]
         """

@@ -25,5 +25,5 @@ rule merge:
             --records {input.records:q} \
             --embeddings {output.embeddings:q} \
             --index {output.index:q} \
-            2>&1 | tee {log:q}
+            2>&1 | save {log:q}
         """

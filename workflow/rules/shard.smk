@@ -1,5 +1,5 @@
 rule shard:
-    """Check the input and deal its distinct sequences to shards of equal predicted cost, longest first.
+    """Check the input and assign its distinct sequences to shards of equal predicted cost, longest first.
 
     Needs: the FASTA files of the configuration.
     Gives: one FASTA per shard, named by sequence hash, a table of all records, and the checksums of them all.
@@ -18,13 +18,13 @@ rule shard:
         "../../envs/seqmill.yaml"
     params:
         shards=len(SHARDS),
-        invalid=config["sequences"]["invalid"],
+        sequences=configuration.shard_flags(config),
     shell:
         """
         python "$SCRIPTS"/shard.py \
             --fasta {input.fasta:q} \
             --shards {params.shards} \
-            --invalid {params.invalid:q} \
+            --invalid {params.sequences:q} \
             --output results/shards \
-            2>&1 | tee {log:q}
+            2>&1 | save {log:q}
         """

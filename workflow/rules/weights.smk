@@ -13,13 +13,13 @@ rule weights:
     conda:
         "../../envs/seqmill.yaml"
     params:
-        model=settings.flag("--model", config["model"]["name"]),
-        revision=settings.flag("--revision", config["model"]["revision"]),
+        model=configuration.flag("--model", config["model"]["name"]),
+        revision=configuration.flag("--revision", config["model"]["revision"]),
     shell:
         """
         python "$SCRIPTS"/weights.py \
             {params.model:q} \
             {params.revision:q} \
             --output {output.weights:q} \
-            2>&1 | tee {log:q}
+            2>&1 | save {log:q}
         """

@@ -1,6 +1,6 @@
-"""Check that every shard is done and sound, by the same model and settings; sum up, or say what has to be done again.
+"""Check that every shard is complete, undamaged and made with the same model and settings; write a summary of them.
 
-Shards that ran out of memory or are damaged lose their folder, so that the next run does exactly them again.
+The folders of shards that ran out of memory or are damaged are removed, so that the next run repeats exactly these.
 """
 
 import argparse
@@ -9,7 +9,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from seqmill import cli, results
+from seqmill import cli
+from seqmill.outputs import oom_reports, verify
 
 
 def main() -> None:
@@ -20,10 +21,10 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="table of the shards (TSV)")
     args = parser.parse_args()
     cli.set_up_logging()
-    results.collect_ooms(args.folders, args.oom)
-    summary = results.check(args.folders, args.records)
-    results.write_summary(summary, args.output)
-    results.remove_partials(args.folders)
+    oom_reports.collect(args.folders, args.oom)
+    summary = verify.check(args.folders, args.records)
+    verify.write_summary(summary, args.output)
+    verify.remove_partials(args.folders)
     print(summary.to_string(index=False))
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from seqmill import cli, merged
+from seqmill import cli
+from seqmill.outputs.merge import merge
 
 
 def main() -> None:
@@ -17,7 +18,7 @@ def main() -> None:
     parser.add_argument("--index", type=Path, required=True, help="index to write (parquet)")
     args = parser.parse_args()
     cli.set_up_logging()
-    print(merged.merge(args.folders, args.records, args.embeddings, args.index))
+    print(merge(args.folders, args.records, args.embeddings, args.index))
 
 
 if __name__ == "__main__":

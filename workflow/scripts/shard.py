@@ -1,4 +1,4 @@
-"""Check protein FASTA files and deal their distinct sequences to shards of equal predicted cost."""
+"""Check FASTA files and assign their distinct sequences to shards of equal predicted cost."""
 
 import argparse
 import sys
@@ -6,26 +6,32 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from seqmill import cli, shards
-from seqmill.fasta import read_all
+from seqmill import cli, options
+from seqmill.inputs import shards
+from seqmill.inputs.fasta import read_all
+from seqmill.models import registry
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--fasta", nargs="+", required=True, help="protein sequences, plain or gzip")
+    families = {family.alphabet.name: family for family in reversed(registry.FAMILIES)}
+    parser.add_argument("--fasta", nargs="+", required=True, help="the sequences, plain or gzip")
     parser.add_argument("--shards", type=int, required=True, help="how many shards")
     parser.add_argument(
-        "--invalid",
-        choices=["error", "replace"],
-        default="error",
-        help="letters that are no amino acids: refuse them, or make them X and count them [%(default)s]",
+        "--alphabet",
+        choices=list(families),
+        default=registry.FAMILIES[0].alphabet.name,
+        help="what the sequences are, as the model takes them [%(default)s]",
     )
+    options.add_argument(parser, "invalid")
     parser.add_argument(
         "--output", type=Path, required=True, help="folder for <shard>.fasta, records.parquet and SHA256SUMS"
     )
     args = parser.parse_args()
     cli.set_up_logging()
-    print(shards.shard(read_all(args.fasta, args.invalid), args.shards, args.output))
+    family = families[args.alphabet]
+    records = read_all(args.fasta, family.alphabet, args.invalid)
+    print(shards.shard(records, args.shards, args.output, family.cost))
 
 
 if __name__ == "__main__":

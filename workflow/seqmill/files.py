@@ -1,6 +1,5 @@
-"""Files that are there whole or not at all."""
+"""Files that exist complete or not at all: atomic writes, JSON, SHA-256."""
 
-import errno
 import hashlib
 import json
 import os
@@ -10,15 +9,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from seqmill.errors import UserError
+from seqmill.errors import UserError, is_disk_full
 
-FULL = (errno.ENOSPC, errno.EDQUOT)
-DISK_FULL = "the disk is full or the quota used up; make room and run the same command again"
+DISK_FULL = "the disk is full or the quota used up; free some space and run the same command again"
 
 
 @contextmanager
 def write_atomically(path: Path, sync: bool = True) -> Iterator[Path]:
-    """Give a temporary name beside `path`; rename it to `path` when the block ends well, else delete it.
+    """Yield a temporary name beside `path`; rename it to `path` when the block succeeds, else delete it.
 
     `sync` waits for the disk first, so that not even a power cut leaves half a file.
 
@@ -28,7 +26,7 @@ def write_atomically(path: Path, sync: bool = True) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     remove_leftovers(path)
     try:
-        with needs_room(path.parent):
+        with reports_full_disk(path.parent):
             yield temporary
             if sync:
                 with temporary.open("rb") as handle:
@@ -47,7 +45,7 @@ def remove_leftovers(path: Path) -> None:
 
 
 @contextmanager
-def needs_room(folder: Path) -> Iterator[None]:
+def reports_full_disk(folder: Path) -> Iterator[None]:
     """Turn a full disk, met by a block that writes to `folder`, into a sentence.
 
     Raises:
@@ -59,19 +57,6 @@ def needs_room(folder: Path) -> Iterator[None]:
         if is_disk_full(error):
             raise UserError(f"{folder}: {DISK_FULL}") from None
         raise
-
-
-def is_disk_full(error: BaseException | None) -> bool:
-    """Whether an exception, or one that led to it, means a full disk or a used-up quota.
-
-    Where HDF5 fails to flush or to close a file, h5py raises a RuntimeError that has the number in its text only.
-    """
-    if error is None:
-        return False
-    number = re.search(r"\berrno = (\d+)", str(error))
-    if getattr(error, "errno", None) in FULL or (number and int(number[1]) in FULL):
-        return True
-    return is_disk_full(error.__cause__ or (None if error.__suppress_context__ else error.__context__))
 
 
 def sha256(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""How far a shard is: a bar on a terminal, a line every 30 s in a log."""
+"""Progress of a shard: a bar on a terminal, a line every 30 s in a log."""
 
 import logging
 import sys
@@ -18,7 +18,7 @@ class Progress:
         self.bar = tqdm(total=residues, unit=" residues", unit_scale=True, disable=not sys.stderr.isatty())
         self.total = residues
         self.done = 0
-        self.begun = self.told = time.monotonic()
+        self.begun = self.logged = time.monotonic()
 
     def __enter__(self) -> "Progress":
         return self
@@ -30,8 +30,8 @@ class Progress:
         self.done += residues
         self.bar.update(residues)
         now = time.monotonic()
-        if self.bar.disable and now - self.told >= LINE_EVERY_S:
-            self.told = now
+        if self.bar.disable and now - self.logged >= LINE_EVERY_S:
+            self.logged = now
             rate = self.done / (now - self.begun)
             left = tqdm.format_interval((self.total - self.done) / rate)
             log.info(

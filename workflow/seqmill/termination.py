@@ -1,4 +1,4 @@
-"""SIGTERM: clusters and users send it some time before they kill."""
+"""SIGTERM, which clusters and users send some time before they kill."""
 
 import os
 import signal

@@ -1,0 +1,263 @@
+"""Distinct sequences, how they are assigned to shards, and the files that come of it."""
+
+import gzip
+import hashlib
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from refusals import GOOD, read, refusal, written
+
+from seqmill.inputs import shards
+from seqmill.inputs.fasta import Record
+from seqmill.models.esm2.family import cost as predicted_cost
+
+COLUMNS = ["id", "length", "sequence_sha256", "shard", "row", "duplicate_of", "residues_replaced"]
+
+
+def proteins(**sequences):
+    return [Record(name, sequence.encode(), Path("x.fasta"), 1) for name, sequence in sequences.items()]
+
+
+def sha256(sequence):
+    return hashlib.sha256(sequence.encode()).hexdigest()
+
+
+def distinct_of(tmp_path, records):
+    with (tmp_path / "sequences").open("w+b") as file:
+        return shards.find_distinct(records, file)
+
+
+def duplicates(records):
+    """The column duplicate_of with None for what is missing; pandas may store that as NaN."""
+    return [None if pd.isna(value) else value for value in records["duplicate_of"]]
+
+
+def assign(lengths, count):
+    return shards.assign(lengths, predicted_cost(lengths), count)
+
+
+def loads(lengths, assigned):
+    return [predicted_cost(lengths[indices]).sum() for indices in assigned]
+
+
+def some_lengths(seed, count=500):
+    """Lengths as in a proteome: log-normal, median about 270 residues, a tail of thousands."""
+    return np.random.default_rng(seed).lognormal(5.6, 0.7, count).astype(np.int64).clip(1)
+
+
+# Distinct sequences
+
+
+def test_each_sequence_is_kept_once(tmp_path):
+    found = distinct_of(tmp_path, proteins(a="MKT", b="MKV", c="MKT", d="MK", e="MKT"))
+    assert found.hashes == [sha256("MKT"), sha256("MKV"), sha256("MK")]
+    assert found.letters.tobytes() == b"MKTMKVMK"
+    assert found.offsets.tolist() == [0, 3, 6, 8]
+    assert found.lengths.tolist() == [3, 3, 2]
+
+
+def test_every_record_is_in_the_table_in_input_order(tmp_path):
+    records = distinct_of(tmp_path, proteins(a="MKT", b="MKV", c="MKT", d="MK", e="MKT")).records
+    assert records["id"].tolist() == list("abcde")
+    assert records["length"].tolist() == [3, 3, 3, 2, 3]
+    assert records["distinct"].tolist() == [0, 1, 0, 2, 0]
+    assert duplicates(records) == [None, None, "a", None, "a"]
+    assert records["sequence_sha256"].tolist() == [sha256(s) for s in ("MKT", "MKV", "MKT", "MK", "MKT")]
+
+
+def test_sequences_alike_but_for_case_and_stop_are_duplicates(tmp_path):
+    path = written(tmp_path, b">a\nMKTAY\n>b\nmktay*\n>c\nMK\nTAY\n")
+    found = distinct_of(tmp_path, read(path))
+    assert len(found.hashes) == 1
+    assert duplicates(found.records) == [None, "a", "a"]
+
+
+def test_replaced_residues_are_counted_for_each_record(tmp_path):
+    path = written(tmp_path, b">a\nMKJT\n>b\nMKXT\n>c\n1K*T\n")
+    found = distinct_of(tmp_path, read(path, invalid="replace"))
+    assert found.records["residues_replaced"].tolist() == [1, 0, 2]
+    # What is replaced becomes X, so a and b are the same sequence from here on.
+    assert found.letters.tobytes() == b"MKXTXKXT"
+    assert duplicates(found.records) == [None, "a", None]
+
+
+# Assigning
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 8, 64])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_every_sequence_is_in_exactly_one_shard(count, seed):
+    lengths = some_lengths(seed)
+    assigned = assign(lengths, count)
+    assert len(assigned) == count
+    assert sorted(itertools.chain(*(indices.tolist() for indices in assigned))) == list(range(len(lengths)))
+
+
+@pytest.mark.parametrize("count", [1, 2, 8])
+def test_every_shard_is_sorted_longest_first(count):
+    lengths = some_lengths(2)
+    for indices in assign(lengths, count):
+        assert (np.diff(lengths[indices]) <= 0).all()
+
+
+def test_among_equal_lengths_the_input_order_stays():
+    assert [indices.tolist() for indices in assign(np.array([5, 7, 5, 7, 5]), 1)] == [[1, 3, 0, 2, 4]]
+
+
+@pytest.mark.parametrize("count", [2, 3, 8, 16])
+@pytest.mark.parametrize("seed", [3, 4])
+def test_shards_differ_by_no_more_than_one_short_sequence(count, seed):
+    """Whatever is assigned last goes to the smallest shard, so the spread is at most the cost of one sequence."""
+    lengths = some_lengths(seed)
+    assigned = assign(lengths, count)
+    cost = loads(lengths, assigned)
+    last = max(predicted_cost(lengths[indices[-1:]])[0] for indices in assigned)
+    assert max(cost) - min(cost) <= last
+    assert 0 <= shards.imbalance(predicted_cost(lengths), assigned) < 0.01
+    assert shards.imbalance(predicted_cost(lengths), assigned) == pytest.approx(max(cost) / np.mean(cost) - 1)
+
+
+def test_balance_counts_the_square_of_the_length():
+    """One protein of 30,000 residues costs far more than 100 of 300, although the residues are as many."""
+    lengths = np.array([30_000] + [300] * 100)
+    assert [len(indices) for indices in assign(lengths, 2)] == [1, 100]
+    long, short = predicted_cost(lengths[:1]).sum(), predicted_cost(lengths[1:]).sum()
+    assert long > 5 * short
+    # If cost were linear, 200 short ones would be assigned as 50 to the long one's shard and 150 to the other.
+    assert [len(indices) for indices in assign(np.array([30_000] + [300] * 200), 2)] == [1, 200]
+
+
+def test_cost_grows_faster_than_length_and_counts_special_tokens():
+    one, two = predicted_cost(np.array([1_000])), predicted_cost(np.array([2_000]))
+    assert 2 * one < two < 4 * one
+    # Two special tokens a sequence: many short ones cost more than their residues in one, as long as that is short.
+    assert predicted_cost(np.full(10, 5)).sum() > predicted_cost(np.array([50]))[0]
+
+
+def test_more_shards_than_sequences_leaves_some_empty():
+    assigned = assign(np.array([10, 20]), 5)
+    assert sorted(indices.tolist() for indices in assigned) == [[], [], [], [0], [1]]
+    assert all(indices.dtype == np.int64 for indices in assigned)
+
+
+def test_assigning_is_the_same_every_time():
+    lengths = some_lengths(5)
+    first, second = assign(lengths, 7), assign(lengths.copy(), 7)
+    assert [indices.tolist() for indices in first] == [indices.tolist() for indices in second]
+
+
+# Files
+
+
+@pytest.fixture
+def sharded(tmp_path, small_fasta):
+    folder = tmp_path / "shards"
+    line = shards.shard(read(small_fasta), 3, folder, predicted_cost)
+    return folder, line
+
+
+def test_the_folder_holds_the_shards_and_the_table_and_nothing_else(sharded):
+    folder, line = sharded
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "0.fasta",
+        "1.fasta",
+        "2.fasta",
+        "SHA256SUMS",
+        "records.parquet",
+    ]
+    assert line.startswith("24 records, 23 distinct sequences, ")
+    assert "\n" not in line
+
+
+def test_records_parquet_says_where_each_sequence_went(sharded, small_fasta):
+    folder, _ = sharded
+    records = pd.read_parquet(folder / "records.parquet")
+    assert records.columns.tolist() == COLUMNS
+    given = list(read(small_fasta))
+    assert records["id"].tolist() == [protein.id for protein in given]
+    assert records["length"].tolist() == [len(protein.sequence) for protein in given]
+    assigned = {shard: list(read(folder / f"{shard}.fasta")) for shard in range(3)}
+    for protein, record in zip(given, records.itertuples(), strict=True):
+        there = assigned[record.shard][record.row]
+        assert there.sequence == protein.sequence
+        assert there.id == record.sequence_sha256 == hashlib.sha256(protein.sequence).hexdigest()
+    places = set(zip(records["shard"], records["row"], strict=True))
+    assert len(places) == sum(map(len, assigned.values())) == 23
+
+
+def test_a_duplicate_points_to_the_first_record_and_shares_its_row(sharded):
+    folder, _ = sharded
+    records = pd.read_parquet(folder / "records.parquet")
+    twins = records[records["duplicate_of"].notna()]
+    assert twins["id"].tolist() == ["twin"]
+    assert twins["duplicate_of"].tolist() == [records["id"][2]]
+    same = ["length", "sequence_sha256", "shard", "row"]
+    assert records.loc[23, same].tolist() == records.loc[2, same].tolist()
+
+
+def test_shard_files_are_longest_first_and_balanced(sharded):
+    folder, _ = sharded
+    lengths = [[len(p.sequence) for p in read(folder / f"{shard}.fasta")] for shard in range(3)]
+    assert all(shard == sorted(shard, reverse=True) for shard in lengths)
+    costs = [predicted_cost(np.array(shard)).sum() for shard in lengths]
+    assert max(costs) < 1.05 * min(costs)
+
+
+def test_more_shards_than_sequences_writes_empty_files(tmp_path):
+    line = shards.shard(iter(proteins(a="MKT", b="MKV")), 4, tmp_path / "shards", predicted_cost)
+    sizes = [(tmp_path / f"shards/{shard}.fasta").stat().st_size for shard in range(4)]
+    assert sorted(map(bool, sizes)) == [False, False, True, True]
+    assert "2 distinct sequences" in line
+
+
+def test_sharding_twice_gives_the_same_bytes(tmp_path, small_fasta):
+    for name in ("one", "two"):
+        shards.shard(read(small_fasta), 3, tmp_path / name, predicted_cost)
+    for file in ("0.fasta", "1.fasta", "2.fasta"):
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+    one, two = (pd.read_parquet(tmp_path / name / "records.parquet") for name in ("one", "two"))
+    pd.testing.assert_frame_equal(one, two)
+
+
+def test_an_error_while_reading_leaves_nothing(tmp_path):
+    def broken():
+        yield from proteins(a="MKT")
+        raise RuntimeError("the disk is on fire")
+
+    with pytest.raises(RuntimeError, match="on fire"):
+        shards.shard(broken(), 2, tmp_path / "shards", predicted_cost)
+    assert list((tmp_path / "shards").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"@read1\nACGT\n+\nIIII\n", "line 1: this looks like FASTQ"),
+        (gzip.compress(GOOD)[:-12], "gzip data is truncated or damaged"),
+        (b"", "the file is empty"),
+    ],
+    ids=["FASTQ", "truncated gzip", "empty"],
+)
+def test_a_bad_input_leaves_nothing(tmp_path, content, says):
+    assert says in refusal(shards.shard, read(written(tmp_path, content)), 2, tmp_path / "shards", predicted_cost)
+    assert list((tmp_path / "shards").iterdir()) == []
+
+
+def test_replaced_letters_are_counted_in_the_table(tmp_path):
+    path = written(tmp_path, b">a\nMKJT-AY\n>b\nMKXTXAY\n")
+    shards.shard(read(path, invalid="replace"), 1, tmp_path / "shards", predicted_cost)
+    records = pd.read_parquet(tmp_path / "shards/records.parquet")
+    assert records["residues_replaced"].tolist() == [2, 0]
+    assert (tmp_path / "shards/0.fasta").read_text().splitlines()[1:] == ["MKXTXAY"]
+
+
+def test_the_table_has_the_same_types_with_and_without_duplicates(tmp_path):
+    """A column of nothing but None is stored without a type, and tables of two inputs would not fit together."""
+    shards.shard(iter(proteins(a="MKT", b="MKV")), 1, tmp_path / "without", predicted_cost)
+    shards.shard(iter(proteins(a="MKT", b="MKT")), 1, tmp_path / "with", predicted_cost)
+    without, with_one = (pq.read_schema(tmp_path / name / "records.parquet") for name in ("without", "with"))
+    assert without.types == with_one.types

@@ -1,0 +1,224 @@
+"""What holds for every family: recognition, tokens, numerics of packing, and the way from a FASTA to merged results."""
+
+import json
+from dataclasses import replace
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import toy_family
+from errors import packed_states
+from family_cases import CPU, Interruption, embed, fail_at
+from safetensors.torch import save_file
+
+from seqmill.engine.batching import PackedBatches
+from seqmill.engine.pipeline import Pipeline
+from seqmill.errors import UserError
+from seqmill.inputs import shards
+from seqmill.inputs.fasta import Record, read_all, read_records
+from seqmill.inputs.sequences import Sequences
+from seqmill.models import hub, registry
+from seqmill.models.source import Source
+from seqmill.outputs import verify
+from seqmill.outputs.datasets import resolve
+from seqmill.outputs.merge import merge
+from seqmill.planning import config as configuration
+
+LENGTHS = [9, 1, 30, 30, 17, 2, 64, 30]
+
+
+def states(model, records: list[Record], name: str = "residues", layer: int = -1, max_tokens: int = 70):
+    return packed_states(model, Sequences(records), CPU, max_tokens, layer, name)
+
+
+def worst(found: list[torch.Tensor], expected: list[torch.Tensor]) -> float:
+    """The worst row's relative L2 error."""
+    a, b = torch.cat(found), torch.cat(expected)
+    return float(((a - b).norm(dim=1) / b.norm(dim=1)).max())
+
+
+# Recognition
+
+
+def test_a_checkpoint_is_recognised(case):
+    source = Source.of(hub.resolve(str(case.folder)))
+    assert source.family is case.family
+    assert source.config == case.model.config
+
+
+def test_parameters_are_counted_before_loading(case):
+    assert case.model.config.parameter_count == sum(parameter.numel() for parameter in case.model.parameters())
+
+
+def test_planning_knows_the_alphabet(case):
+    config = {"model": {"name": str(case.folder)}, "sequences": {"invalid": "replace"}}
+    name = case.family.alphabet.name
+    expected = "replace" if name == "protein" else ["replace", "--alphabet", name]
+    assert configuration.shard_flags(config) == expected
+
+
+def test_sequences_of_another_kind_are_refused(case, tmp_path):
+    (tmp_path / "x.fasta").write_bytes(b">x\n" + case.other + b"\n")
+    with pytest.raises(UserError, match="record 'x' looks like"):
+        list(read_records(tmp_path / "x.fasta", case.family.alphabet))
+    (tmp_path / "x.fasta").write_bytes(b">x\n" + case.family.alphabet.letters + b"1\n")
+    with pytest.raises(UserError, match=f"which is not {case.family.alphabet.member}"):
+        list(read_records(tmp_path / "x.fasta", case.family.alphabet))
+    (record,) = read_records(tmp_path / "x.fasta", case.family.alphabet, "replace")
+    assert record.sequence == case.family.alphabet.letters + case.family.alphabet.replacement
+    assert record.replaced == 1
+
+
+# Tokens
+
+
+def test_counts_are_those_of_the_encoded_sequences(case):
+    sequences, tokenizer = Sequences(case.records(LENGTHS)), case.model.tokenizer
+    counts = tokenizer.counts(sequences)
+    assert counts.dtype == np.int64
+    for index, count in enumerate(counts.tolist()):
+        letters = sequences.letters[sequences.offsets[index] : sequences.offsets[index + 1]]
+        out = np.full(count, tokenizer.padding, tokenizer.dtype)
+        tokenizer.encode(letters, np.array([len(letters)]), np.array([count]), out)
+        assert tokenizer.padding not in out
+        assert count > tokenizer.leading + tokenizer.trailing
+
+
+def test_a_batch_is_its_sequences_one_after_the_other(case):
+    sequences, tokenizer = Sequences(case.records(LENGTHS)), case.model.tokenizer
+    counts = tokenizer.counts(sequences)
+    (whole,) = PackedBatches(sequences, counts, tokenizer, 1_000, fill=True)
+    alone = [batch.token_ids for batch in PackedBatches(sequences, counts, tokenizer, 1, fill=False)]
+    padding = torch.full((1_000 - int(counts.sum()),), tokenizer.padding, dtype=alone[0].dtype)
+    assert torch.equal(whole.token_ids, torch.cat([*alone, padding]))
+    starts, ends = whole.cu_seqlens[:-1] + tokenizer.leading, whole.cu_seqlens[1:] - tokenizer.trailing
+    content = torch.cat([torch.arange(*bounds) for bounds in zip(starts.tolist(), ends.tolist(), strict=True)])
+    assert torch.equal(whole.content(), content.int())
+    assert whole.content_counts.sum() == len(content)
+
+
+# Numerics
+
+
+@pytest.mark.parametrize("layer", [0, 1, 2])
+def test_packed_equals_the_reference_one_by_one(case, layer):
+    records, tokenizer = case.records(LENGTHS), case.model.tokenizer
+    expected = [case.reference(record.sequence, layer) for record in records]
+    ends = [len(rows) - tokenizer.trailing for rows in expected]
+    content = [rows[tokenizer.leading : end] for rows, end in zip(expected, ends, strict=True)]
+    assert worst(states(case.model, records, layer=layer), content) < 1e-5
+    means = [rows.mean(0, keepdim=True) for rows in content]
+    assert worst(states(case.model, records, "mean", layer), means) < 1e-5
+    firsts = [rows[:1] for rows in expected]
+    assert worst(states(case.model, records, "bos", layer), firsts) < 1e-5
+
+
+def test_the_order_of_the_input_changes_no_bit(case):
+    records = case.records(LENGTHS)
+    vectors = {record.id: value for record, value in zip(records, states(case.model, records), strict=True)}
+    for record, value in zip(records[::-1], states(case.model, records[::-1]), strict=True):
+        # Equal lengths change places, so what is compared is bits under another neighbour.
+        assert torch.equal(value, vectors[record.id])
+
+
+def test_a_neighbour_is_never_seen(case):
+    records = case.records(LENGTHS)
+    changed = [replace(record, sequence=record.sequence[::-1]) if record.id == "s6" else record for record in records]
+    before, after = states(case.model, records), states(case.model, changed)
+    assert not torch.allclose(before[6], after[6])
+    assert all(torch.equal(before[row], after[row]) for row in range(len(records)) if row != 6)
+
+
+def test_special_tokens_in_the_wrong_place_would_be_noticed(case, monkeypatch):
+    records = case.records(LENGTHS)
+    good = states(case.model, records, "mean")
+    submit = Pipeline.submit
+
+    def shifted(pipeline, batch):
+        return submit(pipeline, batch._replace(leading=batch.leading + 1, trailing=batch.trailing - 1))
+
+    monkeypatch.setattr(Pipeline, "submit", shifted)
+    assert worst(states(case.model, records, "mean"), good) > 1e-3
+
+
+def test_operations_grow_with_tokens(case):
+    one, two = (case.model.flops(np.array(counts)) for counts in ([10], [10, 10]))
+    assert 0 < 2 * one == two
+
+
+# From a FASTA to merged results
+
+
+@pytest.fixture
+def sharded(case, tmp_path):
+    """Two shards in a folder, and the records in input order; the last is the first again."""
+    fasta = case.fasta(tmp_path / "input.fasta", LENGTHS)
+    text = fasta.read_text()
+    fasta.write_text(text + ">twin\n" + text.split("\n")[1] + "\n")
+    records = read_all([fasta], case.family.alphabet)
+    shards.shard(records, 2, tmp_path / "shards", case.family.cost)
+    return tmp_path
+
+
+def run(case, folder):
+    folders = [folder / f"embed/{shard}" for shard in range(2)]
+    for shard, output in enumerate(folders):
+        output.parent.mkdir(exist_ok=True)
+        assert embed(case, folder / f"shards/{shard}.fasta", output) == 0
+    records = folder / "shards/records.parquet"
+    summary = verify.check(folders, records)
+    assert summary["sequences"].sum() == len(LENGTHS)
+    merge(folders, records, folder / "all.h5", folder / "index.parquet")
+    with h5py.File(folder / "all.h5") as file:
+        return {name: file[name][:] for name in file}
+
+
+def test_the_whole_way(case, sharded):
+    found = run(case, sharded)
+    records = list(read_all([sharded / "input.fasta"], case.family.alphabet))
+    expected = states(case.model, records)
+    assert found["lengths"].tolist() == [*LENGTHS, LENGTHS[0]]
+    assert np.diff(found["offsets"]).tolist() == [len(rows) for rows in expected]
+    assert worst([torch.from_numpy(found["residues"])], expected) < 1e-5
+    assert worst([torch.from_numpy(found["mean"])], states(case.model, records, "mean")) < 1e-5
+    index = pd.read_parquet(sharded / "index.parquet")
+    assert index["duplicate_of"].tolist()[-1] == "s0"
+
+
+def test_an_interrupted_shard_resumes_to_the_same_bytes(case, tmp_path, monkeypatch):
+    fasta = case.fasta(tmp_path / "x.fasta", LENGTHS)
+    assert embed(case, fasta, tmp_path / "undisturbed") == 0
+    with monkeypatch.context() as patch:
+        fail_at(patch, 3, Interruption())
+        with pytest.raises(Interruption):
+            embed(case, fasta, tmp_path / "out")
+    assert embed(case, fasta, tmp_path / "out") == 0
+    meta = json.loads((tmp_path / "out/meta.json").read_text())
+    assert 0 < meta["resumed_after"] < len(LENGTHS)
+    assert (tmp_path / "out/embeddings.h5").read_bytes() == (tmp_path / "undisturbed/embeddings.h5").read_bytes()
+
+
+def test_out_of_memory_is_diagnosed_in_letters_and_recommended_in_tokens(case, tmp_path, monkeypatch):
+    fasta = case.fasta(tmp_path / "x.fasta", LENGTHS)
+    with monkeypatch.context() as patch:
+        fail_at(patch, 1, torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.00 GiB."))
+        assert embed(case, fasta, tmp_path / "out") == 3
+    found = json.loads((tmp_path / "out/oom.json").read_text())
+    assert (found["longest_sequence"], found["batch_size"]) == (64, 40)
+    assert found["model_bytes"] == 4 * case.model.config.parameter_count
+    assert embed(case, fasta, tmp_path / "out", batch_size=20) == 0
+
+
+def test_measuring_memory_leaves_no_trace(case):
+    pipeline = Pipeline(case.model, CPU, resolve((1,), ("mean", "residues"), case.model.config.width, "float32"))
+    pipeline.probe(16)
+    assert (pipeline.current, pipeline.timing.batches) == (None, 0)
+
+
+def test_another_architecture_is_refused_with_the_families_there_are(families, tmp_path):
+    toy_family.write(tmp_path / "bert")
+    save_file({"embeddings": torch.zeros(1)}, tmp_path / "bert/model.safetensors")
+    with pytest.raises(UserError, match="is of type bert; seqmill supports ESM-2, the toy family checkpoints"):
+        registry.recognise(hub.resolve(str(tmp_path / "bert")))

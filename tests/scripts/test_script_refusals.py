@@ -1,0 +1,36 @@
+"""How the scripts end at bad input: status 1, one line, and nothing that looks like a result.
+
+That every other bad input is refused by what the scripts call is in the tests of inputs and models.
+"""
+
+import subprocess
+
+from refusals import SCRIPTS, run_python, run_shard, written
+
+
+def assert_one_line(done, start):
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.startswith(start)
+    assert done.stderr.count("\n") == 1
+
+
+def test_shard_writes_nothing_when_the_last_record_is_bad(tmp_path):
+    """Whatever comes before it is good, and many records long."""
+    good = b"".join(b">p%d\nMKTAYIAK\n" % number for number in range(1000))
+    written(tmp_path, good + b">last\nMK-T\n")
+    done = run_shard("input.fasta", "shards", cwd=tmp_path)
+    assert_one_line(done, "error: input.fasta, line 2001: record 'last' has a gap '-' at position 3")
+    assert list((tmp_path / "shards").iterdir()) == []
+
+
+def test_a_pipe_for_a_file_is_refused(tmp_path):
+    done = run_shard("/dev/stdin", tmp_path / "shards", stdin=subprocess.PIPE)
+    assert_one_line(done, "error: /dev/stdin: is a pipe or a device; write the sequences to a file and give that\n")
+
+
+def test_weights_ends_in_one_line_and_writes_nothing(tmp_path):
+    written(tmp_path, b"{}", "config.json")
+    done = run_python(SCRIPTS / "weights.py", "--model", tmp_path, "--output", tmp_path / "weights.json")
+    assert_one_line(done, f"error: model {tmp_path}: has no weights")
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]

@@ -1,0 +1,59 @@
+"""The steps of the workflow without Snakemake, in this process."""
+
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from seqmill.engine.job import Job
+from seqmill.inputs import shards
+from seqmill.inputs.alphabet import PROTEIN
+from seqmill.inputs.fasta import read_all
+from seqmill.models import hub
+from seqmill.models.esm2.family import cost
+from seqmill.options import Settings
+from seqmill.outputs import verify
+from seqmill.outputs.merge import merge
+
+
+def embed(model: Path, fasta: Path, folder: Path, **settings: Any) -> int:
+    """Embed one file into one folder on the CPU, with settings by the names of `Settings`; returns the exit status."""
+    chosen = Settings(**{"device": "cpu", "dataloader_workers": 0, **settings})
+    return Job(fasta, folder, hub.resolve(str(model)), chosen, "", time.perf_counter()).run()
+
+
+class SmallRun:
+    """What the workflow's steps make of a FASTA file, one after the other, as far as they are called.
+
+    Attributes:
+        folder: all that they write.
+        parts: the shards' folders.
+        records: the table of records, of which the shards consist.
+    """
+
+    def __init__(self, folder: Path, count: int = 2):
+        self.folder = folder
+        self.parts = [folder / f"embed/{shard}" for shard in range(count)]
+        self.records = folder / "shards/records.parquet"
+        self.embeddings, self.index = folder / "embeddings.h5", folder / "index.parquet"
+
+    def embed(self, model: Path, fasta: Path, **settings: Any) -> None:
+        shards.shard(read_all([fasta], PROTEIN), len(self.parts), self.folder / "shards", cost)
+        for shard, part in enumerate(self.parts):
+            assert embed(model, self.folder / f"shards/{shard}.fasta", part, **settings) == 0
+
+    def check(self) -> pd.DataFrame:
+        """The table of the shards."""
+        return verify.check(self.parts, self.records)
+
+    def merge(self) -> None:
+        merge(self.parts, self.records, self.embeddings, self.index)
+
+    def copy(self, folder: Path) -> "SmallRun":
+        """Copies of the shards' folders; the table of records is the same."""
+        shutil.copytree(self.folder / "embed", folder / "embed")
+        copy = SmallRun(folder, len(self.parts))
+        copy.records = self.records
+        return copy

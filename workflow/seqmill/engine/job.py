@@ -1,0 +1,220 @@
+"""One shard on one device: from a FASTA to a folder with embeddings, or with the diagnosis of what ran out."""
+
+import logging
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from seqmill.engine import device as devices
+from seqmill.engine import oom, report, tuning
+from seqmill.engine.batching import PackedBatches, loader
+from seqmill.engine.lease import lease
+from seqmill.engine.pipeline import BatchResult, NotFinite, Pipeline
+from seqmill.engine.report import Clock
+from seqmill.engine.task import Task, read_sequences
+from seqmill.engine.trials import Trials
+from seqmill.engine.tuning import Choice
+from seqmill.errors import EXIT_OUT_OF_MEMORY, UserError, is_oom
+from seqmill.inputs.sequences import Sequences
+from seqmill.kernels.packing import Batch
+from seqmill.models.loading import load
+from seqmill.models.source import Source
+from seqmill.models.weights import Weights
+from seqmill.options import Settings
+from seqmill.outputs import meta
+from seqmill.outputs.layout import check_space
+from seqmill.outputs.names import EMBEDDINGS, META, OOM
+from seqmill.outputs.partial import Partial, State, folder_for
+from seqmill.progress import Progress
+
+log = logging.getLogger(__name__)
+
+
+class Job:
+    """Embeds one FASTA file into one folder, on one device.
+
+    Args:
+        started: `time.perf_counter()` at the start of the process, for the timings.
+        allocator: the CUDA allocator's configuration in force.
+
+    Attributes:
+        settings: what was asked for.
+        choices: the settings in force, with reasons where they were chosen automatically; what `meta.json` records.
+        recommended: after an out of memory, the batch size in tokens that would fit; None where none would.
+    """
+
+    def __init__(self, fasta: Path, folder: Path, weights: Weights, settings: Settings, allocator: str, started: float):
+        self.fasta, self.folder, self.weights, self.settings = fasta, folder, weights, settings
+        self.choices = {"allocator": Choice(allocator)}
+        self.recommended: int | None = None
+        self.partial = Partial(folder_for(folder), settings.keep_partial)
+        # What an out-of-memory report tells of, as soon as it exists.
+        self.task: Task | None = None
+        self.pipeline: Pipeline | None = None
+        self.trials: Trials | None = None
+        self.clock = Clock(started)
+        self.clock.mark("import_s")
+
+    def run(self) -> int:
+        """Embed the file; returns the exit status: 0, or 3 if memory ran out (see `oom.json`).
+
+        Raises:
+            UserError: bad input or settings, or a result that is not finite.
+        """
+        source = Source.of(self.weights)
+        sequences = read_sequences(self.fasta, source, self.settings.invalid)
+        self.clock.mark("read_s")
+        if not len(sequences):
+            log.warning("%s holds no sequences: the result will be empty", self.fasta)
+        with self.partial, lease(self.settings.device) as device:
+            self._clear_folder()
+            try:
+                self._embed(source, sequences, device)
+            except Exception as error:
+                if not is_oom(error):
+                    raise
+                return self._report_oom(error, sequences, device)
+            # The embeddings come last: they are what makes a finished shard.
+            self.partial.publish(self.folder / EMBEDDINGS)
+        return 0
+
+    def _clear_folder(self) -> None:
+        """Remove what an earlier run left, so that results and diagnostics never lie side by side."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for pattern in (EMBEDDINGS, META, OOM, ".*.tmp"):
+            for path in self.folder.glob(pattern):
+                path.unlink()
+
+    def _embed(self, source: Source, sequences: Sequences, device: torch.device) -> None:
+        """Everything between the sequences and the complete file."""
+        self.choices["dtype"] = tuning.dtype(self.settings.dtype, device)
+        self.task = task = Task.resolve(source, sequences, self.settings, self.choices["dtype"].value)
+        state = self._load_partial(task)
+        settings, reason = self._in_force(state, device)
+        check_space(self.partial.folder, task.content_counts[state.done :], task.datasets)
+        if device.type == "cuda":
+            # Here and not with the lease: on a full card this is the first thing to run out of memory.
+            torch.cuda.set_device(device)
+        matmul_flops = devices.matmul_flops(device, task.dtype)
+        self.clock.mark("device_s")
+        model = load(source, task.dtype, device, settings.attention)
+        self.clock.mark("load_s")
+        self.pipeline = Pipeline(model, device, task.datasets, settings.streams, settings.pin_memory)
+        batches = self._choose(settings, reason, state.done)
+        report.announce(task, device, self.choices, batches)
+        self._begin(device)
+        self._compute(batches, settings.pin_memory)
+        content = report.meta_content(
+            self.fasta, task, state, self.choices, self.pipeline, batches, self.clock, matmul_flops
+        )
+        meta.write(self.folder, content)
+        log.info("done: %s residues/s", f"{content['residues_per_s'] or 0:,.0f}")
+
+    def _load_partial(self, task: Task) -> State:
+        """Resume the shard after its last finished batch, where an earlier process left one."""
+        sequences = task.sequences
+        identity = {
+            "fingerprint": task.fingerprint["fingerprint"],
+            "sequences": sequences.digest(),
+            "versions": report.versions(),
+        }
+        state = self.partial.load(identity, task.datasets, sequences.rows)
+        if state.done:
+            done, share = f"{state.done:,} of {len(sequences):,} sequences", f"{sequences.share(state.done):.0%}"
+            log.info("resuming after %s (%s of the residues), which an earlier run finished", done, share)
+        return state
+
+    def _in_force(self, state: State, device: torch.device) -> tuple[Settings, str]:
+        """The settings, with what an interrupted run in the same circumstances had chosen; and why they are as they are."""
+        if state.done and state.choices and state.choices["for"] == self._circumstances(device):
+            # Other batches or kernels would round differently.
+            return replace(self.settings, **state.choices["settings"]), tuning.AS_BEFORE
+        return self.settings, tuning.AS_REQUESTED
+
+    def _circumstances(self, device: torch.device) -> dict[str, Any]:
+        """What automatic choices depend on, besides the shard."""
+        asked = {name: getattr(self.settings, name) for name in ("batch_size", "attention", "compile")}
+        return {**asked, "device": devices.describe(device)}
+
+    def _choose(self, settings: Settings, reason: str, done: int) -> PackedBatches:
+        """Settle everything that was left to choose; returns the batches of what is left of the shard."""
+        task, device = self.task, self.pipeline.device
+        fill = device.type == "cuda"
+        batches = partial(
+            PackedBatches, task.sequences, task.token_counts, task.source.tokenizer, fill=fill, first=done
+        )
+        self.trials = trials = Trials(self.pipeline, settings, reason, task.dtype, batches)
+        # Known now, for the report of an out of memory; compiled kernels may bring another.
+        self.choices["attention"] = trials.attention()
+        self.choices["compile"] = trials.compiled()
+        self.choices["attention"] = trials.attention()
+        self.clock.mark("compile_s")
+        self.choices["batch_size"] = trials.batch_size()
+        self.clock.mark("measure_s")
+        self.choices["dataloader_workers"] = tuning.workers(settings.dataloader_workers)
+        unused = "" if fill else "without effect on the CPU"
+        self.choices["pin_memory"] = Choice(settings.pin_memory, unused)
+        self.choices["streams"] = Choice(settings.streams, unused)
+        self.choices["allocator"] = replace(self.choices["allocator"], reason=unused)
+        return batches(self.choices["batch_size"].value)
+
+    def _begin(self, device: torch.device) -> None:
+        """Open the partial result for rows."""
+        task, version = self.task, self.choices["attention"].value
+        chosen = {
+            "batch_size": self.choices["batch_size"].value,
+            "attention": self.pipeline.model.kernels.attention.name,
+            "compile": "on" if self.choices["compile"].value else "off",
+        }
+        self.partial.begin(
+            task.sequences.ids,
+            task.sequences.lengths,
+            task.sequences.in_file_order(task.content_counts),
+            task.datasets,
+            meta.attributes(self.weights.name, self.weights.revision, version, report.versions(), task.fingerprint),
+            {"for": self._circumstances(device), "settings": chosen},
+        )
+
+    def _compute(self, batches: PackedBatches, pin_memory: bool) -> None:
+        """Run all batches into the partial result's file."""
+        sequences, timing = self.task.sequences, self.pipeline.timing
+        with Progress(int(sequences.offsets[-1] - sequences.offsets[batches.first])) as progress:
+
+            def write(result: BatchResult) -> None:
+                self.partial.write(result.batch.rows, result.values)
+
+            def count(batch: Batch) -> None:
+                progress.add(int(sequences.lengths[batch.rows].sum()))
+
+            prefetched = loader(batches, self.choices["dataloader_workers"].value, pin_memory)
+            try:
+                self.pipeline.run(prefetched, write, count)
+            except NotFinite as error:
+                raise UserError(
+                    f"{self.fasta}: the {error.dataset} embedding of '{sequences.ids[error.row]}' is not finite in "
+                    f"{tuning.recorded(self.task.dtype)}; use dtype bfloat16 or float32"
+                ) from None
+            self.clock.mark("embed_s")
+        self.partial.flush()
+        self.clock.mark("close_s")
+        report.warn_of_idle_gpu(timing, self.partial.path.stat().st_size)
+
+    def _report_oom(self, error: Exception, sequences: Sequences, device: torch.device) -> int:
+        """Write `oom.json` and log it; returns the exit status."""
+        # First, before anything is freed.
+        usage = oom.read_usage(device)
+        model_bytes = self.task.model_bytes if self.task else 0
+        work = oom.describe_work(
+            self.fasta.stem, self.weights, model_bytes, self.choices, sequences, self.partial.state, self.pipeline
+        )
+        fit = self.trials.fit if self.trials else None
+        content = oom.report(work, usage, fit, error, device, self.choices["allocator"].value, report.versions())
+        self.recommended = content["recommended_batch_size"]
+        saved = ("batch_size", "recommended_batch_size", "requested_bytes", "peak_reserved_bytes", "message", "created")
+        self.partial.record_oom({name: content[name] for name in saved})
+        path = oom.write(self.folder, content)
+        log.error("%s\nwritten to %s", oom.describe(content), path)
+        return EXIT_OUT_OF_MEMORY

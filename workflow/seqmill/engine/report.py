@@ -1,0 +1,143 @@
+"""What a job says of itself: the settings at its start, what slowed it down, and the content of meta.json."""
+
+import datetime
+import importlib.metadata
+import logging
+import platform
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from seqmill import __version__
+from seqmill.engine import device as devices
+from seqmill.engine.batching import PackedBatches
+from seqmill.engine.pipeline import Pipeline, Timing
+from seqmill.engine.task import Task
+from seqmill.engine.tuning import Choice, recorded
+from seqmill.outputs.partial import State
+
+log = logging.getLogger(__name__)
+
+# Warn when the GPU is idle for more than this share of the steady state.
+IDLE_SHARE = 0.1
+
+
+@dataclass
+class Clock:
+    """Seconds each part of the start took, and when the last one ended."""
+
+    last: float
+    parts: dict[str, float] = field(default_factory=dict)
+
+    def mark(self, part: str) -> None:
+        now = time.perf_counter()
+        self.parts[part] = round(now - self.last, 3)
+        self.last = now
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the numbers depend on."""
+    found = {"seqmill": __version__, "python": platform.python_version(), "cuda": torch.version.cuda or "none"}
+    for package in ("torch", "triton", "flash-attn", "numpy", "h5py"):
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "none"
+    return found
+
+
+def announce(task: Task, device: torch.device, choices: Mapping[str, Choice], batches: PackedBatches) -> None:
+    """Log the block at the start that states what is going to run, and why."""
+    weights, sequences = task.weights, task.sequences
+    revision = f"revision {weights.revision}" if weights.revision else "a folder"
+    lines = {
+        "model": f"{weights.name} ({revision}, checksum {weights.checksum[:12]})",
+        "device": ", ".join(filter(None, [devices.describe(device), devices.uuid(device)])),
+        "layers": ", ".join(map(str, task.layers)),
+        "pooling": ", ".join(task.pooling),
+        "input": f"{len(sequences):,} sequences, {sequences.offsets[-1]:,} residues, {len(batches):,} batches, "
+        f"{batches.packing_efficiency():.1%} of their tokens in use",
+    }
+    for name, choice in choices.items():
+        shown = _shown(name, choice.value)
+        lines[name] = f"{shown} ({choice.reason})" if choice.reason else shown
+    for name, text in lines.items():
+        log.info("%-18s %s", name, text)
+
+
+def _shown(name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return f"{value:,} tokens" if name == "batch_size" else str(recorded(value))
+
+
+def warn_of_idle_gpu(timing: Timing, written: int) -> None:
+    """Warn if the GPU was idle between batches, and say what to do about it.
+
+    Args:
+        written: bytes of results.
+    """
+    if timing.gpu_idle_s <= IDLE_SHARE * timing.steady_s:
+        return
+    if timing.waited_for_writer_s > timing.waited_for_reader_s:
+        rate = written / 1e6 / timing.steady_s
+        limit = f"the disk, which took {rate:.0f} MB/s; write the results to a faster one"
+    else:
+        limit = "the reader; give the job more CPUs, or raise performance.dataloader_workers"
+    log.warning("the GPU was idle for %.0f of %.0f s: the limit was %s", timing.gpu_idle_s, timing.steady_s, limit)
+
+
+def meta_content(
+    fasta: Path,
+    task: Task,
+    state: State,
+    choices: Mapping[str, Choice],
+    pipeline: Pipeline,
+    batches: PackedBatches,
+    clock: Clock,
+    matmul_flops: float | None,
+) -> dict[str, Any]:
+    """The content of `meta.json`, see workflow/schemas/meta.schema.json.
+
+    Args:
+        state: of the partial result that is now complete.
+        matmul_flops: operations per second that this GPU reaches in matrix products; None on the CPU.
+    """
+    timing, sequences, device, cuda = pipeline.timing, task.sequences, pipeline.device, pipeline.device.type == "cuda"
+    flops = pipeline.model.flops(batches.token_counts, max(task.layers))
+    busy_s = timing.compute_s if cuda else timing.steady_s
+    residues = int(sequences.offsets[-1] - sequences.offsets[batches.first])
+    return {
+        "status": "done",
+        "fasta": str(fasta),
+        "model": asdict(task.weights),
+        "settings": {name: recorded(choice.value) for name, choice in choices.items()},
+        **task.fingerprint,
+        "datasets": [dataset.name for dataset in task.datasets],
+        "device": devices.describe(device),
+        "device_uuid": devices.uuid(device),
+        "versions": versions(),
+        "sequences": len(sequences),
+        "residues": int(sequences.offsets[-1]),
+        "resumed_after": batches.first,
+        "out_of_memory": state.ooms,
+        "checksums": {name: f"{value:016x}" for name, value in state.checksums.items()},
+        "batches": timing.batches,
+        "longest_sequence": int(sequences.lengths.max(initial=0)),
+        "packing_efficiency": round(batches.packing_efficiency(), 4),
+        "timings": {**clock.parts, **{k: round(v, 3) for k, v in asdict(timing).items() if k.endswith("_s")}},
+        "residues_per_s": round(residues / timing.steady_s, 1) if residues else None,
+        "model_flops_per_s": flops / busy_s if busy_s else None,
+        "matmul_flops_per_s": matmul_flops,
+        "model_flop_utilisation": round(flops / busy_s / matmul_flops, 4) if busy_s and cuda else None,
+        "memory": {
+            "model_bytes": task.model_bytes,
+            "peak_allocated_bytes": torch.cuda.max_memory_allocated(device) if cuda else None,
+            "peak_reserved_bytes": torch.cuda.max_memory_reserved(device) if cuda else None,
+        },
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }

@@ -1,0 +1,74 @@
+"""What one job has to compute: resolved once, before anything is loaded."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from seqmill.inputs.fasta import read_records
+from seqmill.inputs.sequences import Sequences
+from seqmill.models.source import Source
+from seqmill.models.weights import Weights
+from seqmill.options import Settings
+from seqmill.outputs import datasets, meta
+from seqmill.outputs.datasets import Dataset
+
+
+@dataclass(frozen=True)
+class Task:
+    """One shard, one model, and what is stored.
+
+    Attributes:
+        token_counts: (N,) tokens per sequence in the order of computing, special ones included.
+        dtype: what the model computes in.
+        layers: absolute numbers of the hidden states that are stored.
+        fingerprint: what decides the result's bytes besides the sequences, see `meta.fingerprint`.
+    """
+
+    source: Source
+    sequences: Sequences
+    token_counts: np.ndarray
+    dtype: torch.dtype
+    layers: tuple[int, ...]
+    pooling: tuple[str, ...]
+    datasets: list[Dataset]
+    fingerprint: dict[str, Any]
+
+    @classmethod
+    def resolve(cls, source: Source, sequences: Sequences, settings: Settings, dtype: torch.dtype) -> "Task":
+        """What the settings ask for.
+
+        Raises:
+            UserError: the model has no such layer.
+        """
+        config, name = source.config, str(dtype).removeprefix("torch.")
+        layers = datasets.resolve_layers(settings.layers, config.layer_count)
+        stored = datasets.resolve(layers, settings.pooling, config.width, name)
+        fingerprint = meta.fingerprint(source.weights.checksum, name, layers, settings.pooling)
+        counts = source.tokenizer.counts(sequences)
+        return cls(source, sequences, counts, dtype, layers, settings.pooling, stored, fingerprint)
+
+    @property
+    def weights(self) -> Weights:
+        return self.source.weights
+
+    @property
+    def model_bytes(self) -> int:
+        """What the weights take on the device, known before they are loaded."""
+        return self.source.config.parameter_count * self.dtype.itemsize
+
+    @property
+    def content_counts(self) -> np.ndarray:
+        """(N,) tokens per sequence that stand for letters, in the order of computing."""
+        return self.token_counts - (self.source.tokenizer.leading + self.source.tokenizer.trailing)
+
+
+def read_sequences(fasta: Path, source: Source, invalid: str) -> Sequences:
+    """The sequences of a file in the alphabet of a model.
+
+    Raises:
+        UserError: see `read_records`.
+    """
+    return Sequences(list(read_records(fasta, source.family.alphabet, invalid)))

@@ -1,0 +1,134 @@
+"""Automatic choices: each a value with its reason, from what was asked for and what was measured."""
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from seqmill.engine.device import cpu_count, default_workers
+from seqmill.engine.memory import BATCH_MULTIPLE, Fit
+from seqmill.errors import first_line, is_oom
+from seqmill.units import GIB
+
+log = logging.getLogger(__name__)
+
+AS_REQUESTED, AS_BEFORE = "as requested", "as before the interruption"
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+# On an H200 (benchmarks/results): what compiling the kernels costs in seconds, 3 where they were not compiled before and
+# 0.6 where they come from Triton's cache, and which share of the time they then save.
+COMPILE_SECONDS = 1.5
+COMPILE_GAIN = 0.35
+# Batch sizes that are tried for speed, and how often; the smallest that comes close to the best is taken. On an H200
+# (benchmarks/results) that is 16,384 for the large models and 65,536 for the small ones.
+TRIED = (8_192, 16_384, 32_768, 65_536)
+TRIES = 3
+TRIED_TOKENS = TRIES * sum(TRIED)
+PLATEAU_SHARE = 0.98
+# Within a few percent of the best for all models, where trying would not pay.
+PLATEAU_TOKENS = 32_768
+# On a CPU 1,024 to 4,096 tokens were equally fast for the demonstration model.
+CPU_TOKENS = 2_048
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A setting in force, and why; without a reason where there was nothing to choose."""
+
+    value: Any
+    reason: str = ""
+
+
+def recorded(value: Any) -> Any:
+    """A chosen value as files and logs have it."""
+    return str(value).removeprefix("torch.") if isinstance(value, torch.dtype) else value
+
+
+def dtype(requested: str, device: torch.device) -> Choice:
+    """The torch.dtype to compute in: bfloat16 from Ampere on, float16 on older GPUs, float32 on the CPU."""
+    if requested != "auto":
+        return Choice(DTYPES[requested], AS_REQUESTED)
+    if device.type != "cuda":
+        return Choice(torch.float32, "auto because this runs on the CPU")
+    if torch.cuda.get_device_capability(device) >= (8, 0):
+        return Choice(torch.bfloat16, "auto because this GPU computes bfloat16 at full rate")
+    return Choice(torch.float16, "auto because this GPU has no fast bfloat16")
+
+
+def workers(requested: int | None) -> Choice:
+    """How many processes prepare batches."""
+    if requested is not None:
+        return Choice(requested, AS_REQUESTED)
+    return Choice(default_workers(), f"auto because {cpu_count()} CPUs serve this process")
+
+
+def compiled(
+    requested: str, reason: str, device: torch.device, work_s: Callable[[], float], compile_kernels: Callable[[], None]
+) -> Choice:
+    """Whether the fused kernels are used; compiles them if they are.
+
+    Args:
+        requested: auto, on or off.
+        reason: why, where it is not auto.
+        work_s: how long the work would take without them, in seconds; infinite where memory is too short to say.
+        compile_kernels: takes the kernels, or raises any exception where it cannot.
+    """
+    if requested == "off":
+        return Choice(False, reason)
+    if device.type != "cuda":
+        return Choice(False, "it needs a GPU")
+    seconds = work_s()
+    if requested == "auto" and COMPILE_GAIN * seconds < COMPILE_SECONDS:
+        return Choice(False, f"auto because compiling takes longer than it would save in about {seconds:.0f} s of work")
+    try:
+        compile_kernels()
+    except Exception as error:  # without a C compiler, a home directory or a known GPU, Triton fails in many ways
+        if is_oom(error):
+            raise
+        log.warning("compilation failed (%s): continuing with PyTorch's operators", first_line(error)[:200])
+        return Choice(False, "compilation failed")
+    pays = "memory is short" if math.isinf(seconds) else f"there are about {seconds:.0f} s of work"
+    return Choice(True, reason if requested == "on" else f"auto because {pays}")
+
+
+def batch_size(
+    requested: int | None,
+    reason: str = AS_REQUESTED,
+    measured: Fit | None = None,
+    usable: int | None = None,
+    rate: Callable[[int], float] | None = None,
+) -> Choice:
+    """The batch size in tokens.
+
+    Args:
+        requested: None for auto.
+        reason: why, where it is not auto.
+        measured, usable: on a GPU the fit of its memory and the bytes there are; None on the CPU.
+        rate: measures the speed with a batch size once, 0 if that does not fit after all; None where that takes too long
+            for what it gains.
+    """
+    if requested is not None:
+        return Choice(requested, reason)
+    if measured is None or usable is None:
+        return Choice(CPU_TOKENS, "auto because a CPU gains nothing from more")
+    largest = max(measured.largest(usable), BATCH_MULTIPLE)
+    rates = _rates([tokens for tokens in TRIED if tokens <= largest], rate) if rate is not None else {}
+    if rates:
+        best = max(rates.values())
+        size = min(tokens for tokens in rates if rates[tokens] >= PLATEAU_SHARE * best)
+        why = "as fast as any: " + ", ".join(f"{rates[tokens] / best:.0%} at {tokens:,}" for tokens in rates)
+    elif largest >= PLATEAU_TOKENS:
+        size, why = PLATEAU_TOKENS, "that keeps a large GPU busy"
+    else:
+        size, why = largest, "no more fits"
+    need = f"{measured.peak(size) / GIB:.1f} of {usable / GIB:.1f} GiB usable"
+    return Choice(size, f"auto because {why}; it needs {need}")
+
+
+def _rates(sizes: Sequence[int], rate: Callable[[int], float]) -> dict[int, float]:
+    """The best of TRIES measurements for each batch size that fits; in turns, because a GPU slows down while it warms up."""
+    tried = [{tokens: rate(tokens) for tokens in sizes} for _ in range(TRIES)]
+    best = {tokens: max(rates[tokens] for rates in tried) for tokens in sizes}
+    return {tokens: found for tokens, found in best.items() if found > 0}

@@ -1,0 +1,192 @@
+"""Packed batches: sequences end to end, no padding between them, in tokens; and what computes attention over them."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+
+
+class Batch(NamedTuple):
+    """Sequences packed into T token slots.
+
+    Attributes:
+        index: which batch of the shard.
+        token_ids: (T,) in the tokenizer's dtype: sequences end to end, each with its special tokens, then padding.
+        cu_seqlens: (S + 1,) int32, where sequences begin; the last entry is where the padding begins.
+        token_counts: (S,) tokens per sequence, special ones included, a NumPy array: it stays on the host.
+        rows: (S,) which rows of the result these sequences are, a NumPy array: it stays on the host.
+        leading, trailing: special tokens before and after the content of each sequence.
+    """
+
+    index: int
+    token_ids: torch.Tensor
+    cu_seqlens: torch.Tensor
+    token_counts: np.ndarray
+    rows: np.ndarray
+    leading: int
+    trailing: int
+
+    def to(self, device: torch.device) -> "Batch":
+        """The batch with its tensors on `device`, copied without blocking where the memory is pinned."""
+        return self._replace(
+            token_ids=self.token_ids.to(device, non_blocking=True),
+            cu_seqlens=self.cu_seqlens.to(device, non_blocking=True),
+        )
+
+    # Computed where the batch lies: the host would take longer to send them than a GPU takes to make them.
+
+    def positions(self) -> torch.Tensor:
+        """(T,) int32, from 0 at each sequence's first token; the padding counts on as one more sequence."""
+        slots = torch.arange(len(self.token_ids), dtype=torch.int32, device=self.token_ids.device)
+        return slots - self.cu_seqlens[_containing(self.cu_seqlens, slots)]
+
+    def content(self) -> torch.Tensor:
+        """(C,) int32, the slots that stand for letters, in order: no special tokens, no padding."""
+        device, special = self.token_ids.device, self.leading + self.trailing
+        numbers = torch.arange(int(self.content_counts.sum()), dtype=torch.int32, device=device)
+        sequences = torch.arange(len(self.cu_seqlens), dtype=torch.int32, device=device)
+        # A content token of sequence s has the special tokens of s sequences, and its own leading ones, to its left.
+        return numbers + special * _containing(self.cu_seqlens - special * sequences, numbers) + self.leading
+
+    @property
+    def content_counts(self) -> np.ndarray:
+        """(S,) tokens per sequence that stand for letters."""
+        return self.token_counts - (self.leading + self.trailing)
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest sequence."""
+        return int(self.token_counts.max())
+
+    @property
+    def packing(self) -> "Packing":
+        """Where its sequences lie, for attention."""
+        return Packing(self.cu_seqlens, self.longest, self.token_counts)
+
+
+def _containing(starts: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """Which of the stretches that begin at `starts` each place lies in, int32."""
+    return torch.searchsorted(starts, places, right=True, out_int32=True) - 1
+
+
+class Group(NamedTuple):
+    """Neighbouring sequences that standard attention computes as one dense batch.
+
+    Attributes:
+        span: the token slots of all of them.
+        shape: (count, longest).
+        slots: (count, longest) int64 on the device, the slots of each, beyond a sequence's end its last one again;
+            None where all are equally long, so that a view of the span will do.
+        mask: (count, 1, 1, longest) bool, which slots are the sequence's own; None likewise.
+    """
+
+    span: slice
+    shape: tuple[int, int]
+    slots: torch.Tensor | None
+    mask: torch.Tensor | None
+
+
+@dataclass(frozen=True)
+class Packing:
+    """Where the sequences of a packed batch lie, in the forms the kernels want.
+
+    Attributes:
+        cu_seqlens: (S + 1,) int32 on the device.
+        max_seqlen: the longest sequence's tokens.
+        token_counts: (S,) tokens of each sequence, on the host.
+    """
+
+    cu_seqlens: torch.Tensor
+    max_seqlen: int
+    token_counts: np.ndarray
+
+    @cached_property
+    def groups(self) -> list[Group]:
+        """The dense batches of standard attention, made once for all layers."""
+        device = self.cu_seqlens.device
+        # A GPU wins by few launches and pads a little for that; a CPU wins by not padding.
+        waste = 1.0 if device.type == "cpu" else 1.2
+        starts = np.concatenate([[0], np.cumsum(self.token_counts)])
+        groups = []
+        for first, last in similar(self.token_counts, waste):
+            counts = self.token_counts[first:last]
+            longest = int(counts.max())
+            slots = mask = None
+            if counts.min() < longest:
+                within = np.arange(longest)
+                slots = starts[first:last, None] + np.minimum(within, counts[:, None] - 1)
+                slots = torch.from_numpy(slots).to(device, non_blocking=True)
+                own = (within < counts[:, None])[:, None, None, :]
+                mask = torch.from_numpy(own).to(device, non_blocking=True)
+            span = slice(int(starts[first]), int(starts[last]))
+            groups.append(Group(span, (last - first, longest), slots, mask))
+        return groups
+
+
+def similar(token_counts: np.ndarray, waste: float) -> list[tuple[int, int]]:
+    """Cut sequences into stretches that padding to their longest makes at most `waste` times as large."""
+    bounds, start = [], 0
+    while start < len(token_counts):
+        longest = np.maximum.accumulate(token_counts[start:])
+        padded = longest * np.arange(1, len(longest) + 1)
+        fits = padded <= waste * np.cumsum(token_counts[start:])
+        stop = start + (len(fits) if fits.all() else int(np.argmin(fits)))
+        bounds.append((start, stop))
+        start = stop
+    return bounds
+
+
+class Bias(Protocol):
+    """What a family adds to the attention scores by the distance of query and key; no kernel supports one yet."""
+
+
+class Attend(Protocol):
+    """Computes attention within each packed sequence."""
+
+    def __call__(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        packing: Packing,
+        scale: float | None = None,
+        bias: Bias | None = None,
+    ) -> torch.Tensor:
+        """All (T, heads, head_dim), the result too. Slots behind the last sequence (the padding) have no defined values."""
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """An attention implementation.
+
+    Attributes:
+        name: how the configuration asks for it.
+        version: what really runs, for logs and files.
+        biases: the kinds of bias that it supports.
+    """
+
+    name: str
+    version: str
+    attend: Attend
+    biases: frozenset[str | None] = frozenset({None})
+
+    @property
+    def is_flash(self) -> bool:
+        return self.name != "sdpa"
+
+
+class NotAvailable(Exception):
+    """Why a kernel cannot run here, in words for the log."""
+
+
+def check_result(what: str, found: torch.Tensor, expected: torch.Tensor) -> None:
+    """Compare what a kernel computed on this device with what was expected.
+
+    Raises:
+        NotAvailable: the relative L2 error is 2 % or more.
+    """
+    error = (found.float().cpu() - expected.float()).norm() / expected.float().norm()
+    if not error < 0.02:
+        raise NotAvailable(f"{what} computes wrong results on this GPU, relative error {error:.2g}")

@@ -1,0 +1,1 @@
+"""Model families, their tokenizers and their checkpoints."""

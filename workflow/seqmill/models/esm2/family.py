@@ -1,0 +1,65 @@
+"""ESM-2 as a family: what seqmill has to know before a model is loaded. Imports no torch."""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from seqmill.inputs.alphabet import PROTEIN
+from seqmill.models.esm2.config import Config, tokenizer
+from seqmill.models.family import Family, Known, Tokenizer
+
+if TYPE_CHECKING:
+    import torch
+
+    from seqmill.kernels.operators import Kernels
+    from seqmill.models.checkpoint import Checkpoint
+    from seqmill.models.esm2.network import ESM2
+
+# Attention costs as much as the rest of a layer at about this many tokens: 6 x hidden size by operations
+# (7,680 for 650M), less a factor of 2.5 because attention runs at a lower rate than matrix products.
+ATTENTION_PAR_TOKENS = 3000
+
+# The commits that were compared with fair-esm's originals.
+KNOWN = {
+    "facebook/esm2_t6_8M_UR50D": Known(
+        "c731040fcd8d73dceaa04b0a8e6329b345b0f5df",
+        {"model.safetensors": "24c5fa474c48f3b754b86efe752d5f189d2bcd88190fa2270fc92b2ef3034189"},
+    ),
+    "facebook/esm2_t33_650M_UR50D": Known(
+        "08e4846e537177426273712802403f7ba8261b6c",
+        {"model.safetensors": "a08adabb949fa67ad3c14b509d04fd60368b35007b0095e3358f81200c4f4db0"},
+    ),
+    "facebook/esm2_t36_3B_UR50D": Known(
+        "476b639933c8baad5ad09a60ac1a87f987b656fc",
+        {
+            "pytorch_model-00001-of-00002.bin": "0f971f11c449d21422aa982b791619c10351972992c735f4c3cd43fe09790412",
+            "pytorch_model-00002-of-00002.bin": "7560b46fc383c691fb74b915b7d4bcef40d3df181447f16ba4b298845e308d0c",
+        },
+    ),
+}
+
+
+def accepts(fields: Mapping[str, Any], _: Callable[[], set[str]]) -> bool:
+    """Whether config.json is of the ESM family; `Config.read` refuses ESM-2's relatives with a reason."""
+    return fields["model_type"] == "esm"
+
+
+def cost(lengths: np.ndarray) -> np.ndarray:
+    """Relative time to embed sequences of these lengths: linear plus quadratic in tokens, float64."""
+    special = tokenizer()
+    tokens = lengths + float(special.leading + special.trailing)
+    return tokens * (1 + tokens / ATTENTION_PAR_TOKENS)
+
+
+def build(
+    config: Config, checkpoint: "Checkpoint", tokenizer: Tokenizer, kernels: "Kernels", dtype: "torch.dtype"
+) -> "ESM2":
+    """The packed encoder with a checkpoint's weights, see `ESM2.from_checkpoint`."""
+    # Only here: planning and sharding ask for the alphabet and must not wait for torch.
+    from seqmill.models.esm2.network import ESM2
+
+    return ESM2.from_checkpoint(config, checkpoint, tokenizer, kernels, dtype)
+
+
+FAMILY = Family("ESM-2", accepts, PROTEIN, cost, Config.read, tokenizer, build, KNOWN)

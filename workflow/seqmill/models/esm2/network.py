@@ -1,0 +1,170 @@
+"""ESM-2's encoder over packed batches.
+
+Matches transformers' `EsmModel` and fair-esm's `ESM2` for every sequence by itself, with the rotary tables in float32.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from seqmill.kernels.operators import Kernels, Operators
+from seqmill.kernels.packing import Batch
+from seqmill.models.checkpoint import Checkpoint
+from seqmill.models.esm2.config import TOKENS, Config
+from seqmill.models.family import Tokenizer
+
+# Token dropout replaced 15 % x 80 % of the training tokens by a mask and scaled the rest up to make good for it.
+# Without masks in the input, inference scales by what was left in training (`EsmEmbeddings`, `token_dropout`).
+TOKEN_DROPOUT_SCALE = 1 - 0.15 * 0.8
+
+# Our modules, and those of transformers' `EsmModel` whose weights they hold end to end; * is the layer.
+TENSORS = {
+    "layers.*.attention_norm": ("encoder.layer.*.attention.LayerNorm",),
+    "layers.*.qkv": tuple(f"encoder.layer.*.attention.self.{part}" for part in ("query", "key", "value")),
+    "layers.*.out": ("encoder.layer.*.attention.output.dense",),
+    "layers.*.feed_forward_norm": ("encoder.layer.*.LayerNorm",),
+    "layers.*.up": ("encoder.layer.*.intermediate.dense",),
+    "layers.*.down": ("encoder.layer.*.output.dense",),
+    "final_norm": ("encoder.emb_layer_norm_after",),
+}
+
+
+class Layer(nn.Module):
+    """One pre-norm transformer layer, added to the residual stream in place; (T, D).
+
+    The stream carries no biases: those of `out` and `down` are the same for every token, so their sum over the layers
+    so far, the stream's shift, is added where the stream is read. That leaves the residual addition to the matrix
+    products, which add to the stream what they compute.
+    """
+
+    def __init__(self, config: Config):
+        super().__init__()
+        width = config.hidden_size
+        self.heads = config.num_attention_heads
+        self.attention_norm = nn.LayerNorm(width, config.layer_norm_eps)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width, bias=False)
+        self.feed_forward_norm = nn.LayerNorm(width, config.layer_norm_eps)
+        self.up = nn.Linear(width, config.intermediate_size)
+        self.down = nn.Linear(config.intermediate_size, width, bias=False)
+
+    def forward(
+        self,
+        x: torch.Tensor,
+        workspace: torch.Tensor,
+        shifts: torch.Tensor,
+        cos: torch.Tensor,
+        sin: torch.Tensor,
+        attend: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor],
+        operators: Operators,
+    ) -> None:
+        """Add the layer to `x`.
+
+        Args:
+            workspace: 1-D buffer of at least T times the widest activation, reused by the QKV and expansion products;
+                all other activations then have one size, which prevents fragmentation.
+            shifts: (2, D), the stream's before attention and before the feed-forward.
+        """
+        qkv = _linear(self.qkv, operators.layer_norm(x, self.attention_norm, shifts[0]), workspace)
+        attended = attend(*operators.rotate(qkv.unflatten(-1, (3, self.heads, -1)), cos, sin).unbind(1))
+        x.addmm_(attended.flatten(-2), self.out.weight.t())
+        expanded = _linear(self.up, operators.layer_norm(x, self.feed_forward_norm, shifts[1]), workspace)
+        x.addmm_(operators.gelu(expanded), self.down.weight.t())
+
+
+def _linear(layer: nn.Linear, x: torch.Tensor, workspace: torch.Tensor) -> torch.Tensor:
+    """The layer's result, at the beginning of `workspace`."""
+    out = workspace[: len(x) * layer.out_features].view(len(x), layer.out_features)
+    return torch.addmm(layer.bias, x, layer.weight.t(), out=out)
+
+
+class ESM2(nn.Module):
+    """ESM-2's encoder over packed batches. Implements `family.Model`."""
+
+    def __init__(self, config: Config, tokenizer: Tokenizer, kernels: Kernels):
+        super().__init__()
+        self.config, self.tokenizer, self.kernels = config, tokenizer, kernels
+        width, depth = config.hidden_size, config.num_hidden_layers
+        # No nn.Embedding: its initial values, though never used, make PyTorch import its compiler, which takes seconds.
+        self.embedding = nn.Parameter(torch.empty(len(TOKENS), width))
+        self.layers = nn.ModuleList(Layer(config) for _ in range(depth))
+        self.final_norm = nn.LayerNorm(width, config.layer_norm_eps)
+        self.register_buffer("shifts", torch.empty(2 * depth + 1, width))
+        # Always float32: in half precision the rotation angles of distant positions are wrong. Weights come in their
+        # dtype, so the model is moved between devices only. Made on the CPU, because under the meta device they would
+        # have no values, and in float64: a float32 power can come out one rounding apart from call to call, which
+        # 1,000 positions on is 3e-5.
+        exponents = torch.arange(0, config.head_dim, 2, dtype=torch.float64, device="cpu") / config.head_dim
+        self.register_buffer("inverse_frequencies", (1.0 / config.rope_theta**exponents).float(), persistent=False)
+
+    @classmethod
+    def from_checkpoint(
+        cls, config: Config, checkpoint: Checkpoint, tokenizer: Tokenizer, kernels: Kernels, dtype: torch.dtype
+    ) -> "ESM2":
+        """Take over the tensors of transformers' `EsmModel`, one at a time; the model lies on the checkpoint's device.
+
+        Raises:
+            UserError: a tensor is missing, has another shape, or belongs to a layer beyond the configuration's.
+        """
+        # Checkpoints with a language-model head have the encoder under this name.
+        checkpoint.drop_prefix("esm.")
+        with torch.device("meta"):
+            model = cls(config, tokenizer, kernels)
+        width, scale = config.hidden_size, TOKEN_DROPOUT_SCALE if config.token_dropout else 1.0
+        embedding = checkpoint.take("embeddings.word_embeddings.weight", (len(TOKENS), width), torch.float32)
+        state = {"embedding": (embedding * scale).to(dtype)}
+        for name, empty in model.state_dict().items():
+            if name not in ("embedding", "shifts"):
+                state[name] = checkpoint.take_joined(name, tuple(empty.shape), dtype, TENSORS)
+        state["shifts"] = _shifts(config, checkpoint)
+        if beyond := [key for key in checkpoint.left if ".layer." in key and "rotary" not in key]:
+            raise checkpoint.mismatch(min(beyond))
+        model.load_state_dict(state, strict=True, assign=True)
+        return model.to(checkpoint.device).eval().requires_grad_(False)
+
+    def forward(self, batch: Batch, layers: Sequence[int]) -> dict[int, torch.Tensor]:
+        """Hidden states of the asked-for layers, each (T, D); padding slots hold no defined values.
+
+        Args:
+            batch: on the model's device.
+            layers: numbers from 0 (embeddings) to `layer_count`; nothing is computed beyond the highest.
+        """
+        attention, operators = self.kernels
+        angles = batch.positions()[:, None].float() * self.inverse_frequencies
+        cos, sin = angles.cos(), angles.sin()
+        attend = partial(attention.attend, packing=batch.packing)
+        x = F.embedding(batch.token_ids.int(), self.embedding)
+        workspace = x.new_empty(len(x) * max(3 * self.config.hidden_size, self.config.intermediate_size))
+        states = {}
+        for number in range(max(layers) + 1):
+            if number > 0:
+                shifts = self.shifts[2 * number - 2 : 2 * number]
+                self.layers[number - 1](x, workspace, shifts, cos, sin, attend, operators)
+            if number == self.config.layer_count:
+                states[number] = operators.layer_norm(x, self.final_norm, self.shifts[-1])
+            elif number in layers:
+                states[number] = (x + self.shifts[2 * number]).to(x.dtype)
+        return states
+
+    def flops(self, token_counts: np.ndarray, layers: int | None = None) -> float:
+        """See `family.Model.flops`."""
+        tokens, width = token_counts.astype(np.float64), self.config.hidden_size
+        products = 2 * (4 * width**2 + 2 * width * self.config.intermediate_size)
+        attention = 4 * width * tokens
+        depth = self.config.layer_count if layers is None else layers
+        return float((tokens * (products + attention)).sum() * depth)
+
+
+def _shifts(config: Config, checkpoint: Checkpoint) -> torch.Tensor:
+    """(2 x layers + 1, D) float32, the stream's shift before each half of a layer, and behind the last."""
+    width = config.hidden_size
+    shifts = [torch.zeros(width, device=checkpoint.device)]
+    for number in range(config.num_hidden_layers):
+        for module in ("attention.output.dense", "output.dense"):
+            bias = checkpoint.take(f"encoder.layer.{number}.{module}.bias", (width,), torch.float32)
+            shifts.append(shifts[-1] + bias)
+    return torch.stack(shifts)

@@ -1,0 +1,270 @@
+"""Every setting once: the command line, `Settings`, the JSON schema and the manual's table are made from OPTIONS.
+
+A new setting is one entry here, a comment in config/config.yaml, and its use.
+"""
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import dataclass, make_dataclass
+from typing import Any
+
+from seqmill.kinds import Choice, Kind, Number, Several, Switch, Text
+from seqmill.outputs.representations import REPRESENTATIONS
+
+ATTENTION = ("auto", "flash-attn", "torch", "triton", "sdpa")
+DTYPES = ("auto", "float32", "float16", "bfloat16")
+# What the tables say of the sections of config.yaml.
+SECTIONS = {
+    "model": "which model, and what to take from it; changes here run every shard again",
+    "sequences": "how to treat the sequences; changes here run every shard again",
+    "performance": "speed and memory only; changes here run nothing again that is finished",
+}
+
+
+@dataclass(frozen=True)
+class Option:
+    """One setting.
+
+    Attributes:
+        section, name: where config.yaml has it; section "" is its top level.
+        default: as config.yaml would write it; REQUIRED where there is none.
+        meaning: what it does, behind the values.
+        details: what the command line's help and the manual say besides.
+        changes_result: whether it can change a byte of the result, and not only speed or memory.
+        flag: of embed.py; None where embed.py has no use for it.
+    """
+
+    section: str
+    name: str
+    kind: Kind
+    default: Any
+    meaning: str
+    details: str = ""
+    changes_result: bool = False
+    flag: str | None = None
+
+    @property
+    def key(self) -> str:
+        """As the manual writes it: `model.dtype`."""
+        return f"{self.section}.{self.name}" if self.section else self.name
+
+    @property
+    def destination(self) -> str:
+        """The attribute of `Settings` and of the parsed command line."""
+        return self.flag.removeprefix("--").replace("-", "_")
+
+    @property
+    def hint(self) -> str:
+        """What a user can write: for messages and the schema."""
+        return f"give {self.kind.values()}: {self.meaning}"
+
+    def words(self, value: Any) -> list[str]:
+        """The command line that says what config.yaml says."""
+        if isinstance(self.kind, Switch):
+            return [self.flag if value else f"--no-{self.flag.removeprefix('--')}"]
+        return [self.flag, *self.kind.words(value)]
+
+
+REQUIRED = object()
+
+
+def _result(
+    section: str, name: str, kind: Kind, default: Any, meaning: str, details: str = "", flag: str = ""
+) -> Option:
+    return Option(section, name, kind, default, meaning, details, True, flag or f"--{name.replace('_', '-')}")
+
+
+def _speed(name: str, kind: Kind, default: Any, meaning: str, details: str = "") -> Option:
+    return Option("performance", name, kind, default, meaning, details, False, f"--{name.replace('_', '-')}")
+
+
+OPTIONS = (
+    Option(
+        "",
+        "fasta",
+        Text("the path of a FASTA file (plain or gzip), or a list of them", several=True),
+        REQUIRED,
+        "the sequences",
+        "Ids are the first word of each header and must be unique over all files.",
+        changes_result=True,
+    ),
+    _result(
+        "model",
+        "name",
+        Text("a hub id such as facebook/esm2_t33_650M_UR50D, or the path of a folder with config.json and weights"),
+        "facebook/esm2_t33_650M_UR50D",
+        "the model",
+        "A folder is as `save_pretrained` writes it: `config.json` and `model.safetensors` (or `pytorch_model.bin`).",
+        flag="--model",
+    ),
+    _result(
+        "model",
+        "revision",
+        Text("a commit, tag or branch of the hub, or null", optional=True),
+        None,
+        "the version of a hub model; null is the tested commit of known models, else main",
+        "What it resolved to is recorded.",
+    ),
+    _result(
+        "model",
+        "dtype",
+        Choice(DTYPES),
+        "auto",
+        "what to compute in",
+        "auto: bfloat16 on GPUs from Ampere on, float16 on older ones, float32 on the CPU.",
+    ),
+    _result(
+        "model",
+        "layers",
+        Several(names={"last": -1}),
+        "last",
+        "hidden states to take: 0 the embeddings, -1 the last layer",
+        "Only the last layer's states pass the final layer norm, as in fair-esm and transformers.",
+    ),
+    _result(
+        "model",
+        "pooling",
+        Several(tuple(REPRESENTATIONS)),
+        ["mean"],
+        "; ".join(f"{name}: {entry.meaning}" for name, entry in REPRESENTATIONS.items()),
+    ),
+    Option(
+        "sequences",
+        "long",
+        Choice(("full",)),
+        "full",
+        "sequences of any length are embedded whole",
+        "ESM-2 was trained on up to 1,022 residues; longer ones work, but further from what it has seen.",
+        changes_result=True,
+    ),
+    _result(
+        "sequences",
+        "invalid",
+        Choice(("error", "replace")),
+        "error",
+        "letters outside the model's alphabet: refuse the file, or replace them by X and count them",
+        "The count is the column `residues_replaced` of the index.",
+    ),
+    Option(
+        "",
+        "shards",
+        Number(1),
+        "auto",
+        "parts of the input, each a job of its own; auto: one per GPU",
+        changes_result=True,
+    ),
+    Option(
+        "performance",
+        "gpus",
+        Number(1),
+        "auto",
+        "GPUs that the run may use at once; auto: those of this machine; with shards: auto it is the number of shards, too",
+    ),
+    _speed(
+        "batch_size",
+        Number(1, "TOKENS"),
+        "auto",
+        "tokens in a batch, special tokens included; a longer sequence is a batch by itself",
+        "auto: what the GPU's free memory allows, up to 32768, or for large inputs the smallest that is as fast as any.",
+    ),
+    _speed(
+        "dataloader_workers",
+        Number(0),
+        "auto",
+        "processes per GPU that prepare batches, two ahead each",
+        "auto: min(CPUs of this job / GPUs, 8).",
+    ),
+    _speed(
+        "pin_memory",
+        Switch(),
+        False,
+        "page-locked host memory for copies to and from the GPU",
+        "It takes RAM that cannot be swapped: about 16 bytes per token of a batch and worker, and with pooling residues "
+        "twice tokens x width x 2 bytes (168 MB for 650M at 32,768 tokens). Faster where every residue is stored, next "
+        "to nothing elsewhere.",
+    ),
+    _speed(
+        "expandable_segments",
+        Switch(),
+        False,
+        "let PyTorch's allocator grow its segments, which removes most fragmentation",
+        "Merged with PYTORCH_CUDA_ALLOC_CONF of your environment. Works on NVIDIA GPUs from Pascal on under Linux; gains "
+        "most on cards with little memory and on inputs with sequences longer than the batch size; no effect on the CPU.",
+    ),
+    _speed(
+        "streams",
+        Choice((2, 3)),
+        3,
+        "CUDA streams per GPU: 2 computes and copies, 3 copies in and out separately",
+    ),
+    _speed(
+        "attention",
+        Choice(ATTENTION),
+        "auto",
+        "FlashAttention-2 from the flash-attn package, from PyTorch (torch), or seqmill's own in Triton, or standard "
+        "attention (sdpa)",
+        "auto takes the first of flash-attn, torch and sdpa that works, and where kernels are compiled triton if it is "
+        "faster on this GPU; any other runs or is an error.",
+    ),
+    _speed(
+        "compile",
+        Choice(("auto", True, False)),
+        "auto",
+        "fused kernels, compiled by Triton; auto: where there is enough work to win the time back",
+        "Compiled kernels are kept in Triton's cache (~/.triton, or TRITON_CACHE_DIR).",
+    ),
+    _speed(
+        "on_oom",
+        Choice(("fail", "retry")),
+        "fail",
+        "out of memory: fail with a diagnosis, or retry in a fresh process with the batch size that it recommends",
+        "A retry resumes after the last finished batch, three times at most. Each out of memory is recorded in `meta.json` "
+        "(`out_of_memory`), or in `oom.json` (`earlier`) if the retries failed.",
+    ),
+)
+
+
+def embed_options(changes_result: bool) -> Iterator[Option]:
+    """The settings that are flags of embed.py."""
+    return (option for option in OPTIONS if option.flag and option.changes_result == changes_result)
+
+
+def add_arguments(parser: argparse._ActionsContainer, changes_result: bool) -> None:
+    """Add the flags of embed.py's settings of one sort to a parser or a group of it."""
+    for option in embed_options(changes_result):
+        add_argument(parser, option.name)
+
+
+def add_argument(parser: argparse._ActionsContainer, name: str, required: bool = False) -> None:
+    """Add the flag of one setting to a parser or a group of it."""
+    option = next(option for option in OPTIONS if option.name == name)
+    default = option.kind.parsed(option.default)
+    shown = "" if required or option.default is None else f" [{' '.join(option.words(option.default)[1:]) or 'off'}]"
+    text = f"{option.meaning}. {option.details}" if option.details else option.meaning
+    details = {"default": default, "required": required, "dest": option.destination}
+    parser.add_argument(option.flag, help=f"{text}{shown}".replace("%", "%%"), **details, **option.kind.argument())
+
+
+def _settings_fields() -> Iterator[tuple[str, Any, Any]]:
+    for option in OPTIONS:
+        if option.flag:
+            yield option.destination, Any, option.kind.parsed(option.default)
+
+
+class _FromArguments:
+    @classmethod
+    def of(cls, args: argparse.Namespace) -> "Settings":
+        """What a parsed command line asks for."""
+        given = {name: getattr(args, name) for name in cls.__dataclass_fields__ if hasattr(args, name)}
+        return cls(**{name: tuple(dict.fromkeys(v)) if isinstance(v, list) else v for name, v in given.items()})
+
+
+# What one embed job was asked for: the settings that embed.py has flags for, as `Kind.parsed` gives them, and
+#   device: auto, cpu, cuda or cuda:N;
+#   keep_partial: keep the partial result when the shard is finished, too.
+Settings = make_dataclass(
+    "Settings",
+    [*_settings_fields(), ("device", str, "auto"), ("keep_partial", bool, False)],
+    bases=(_FromArguments,),
+    frozen=True,
+)

@@ -1,0 +1,1 @@
+"""Result files: written, verified, merged. Knows no family and no engine."""

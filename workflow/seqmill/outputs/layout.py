@@ -1,0 +1,80 @@
+"""Creating a result file: complete but for the values of its datasets, whose places are fixed from the start."""
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from seqmill.errors import UserError
+from seqmill.outputs.datasets import Dataset
+
+STRINGS = h5py.string_dtype("utf-8")
+
+
+def lay_out(
+    path: Path,
+    ids: Sequence[str],
+    lengths: np.ndarray,
+    token_counts: np.ndarray,
+    datasets: Sequence[Dataset],
+    attributes: Mapping[str, Any],
+) -> None:
+    """Create a result file that is complete but for the values of its datasets.
+
+    Args:
+        ids: (N,) names of the rows.
+        lengths: (N,) letters of each.
+        token_counts: (N,) content tokens of each: rows in a dataset that is per token.
+        attributes: root attributes.
+    """
+    with h5py.File(path, "w") as file:
+        _preallocate(path, ids)
+        file.create_dataset("ids", data=np.array(ids, dtype=object), dtype=STRINGS)
+        file.create_dataset("lengths", data=np.asarray(lengths, dtype=np.int64))
+        if any(dataset.is_per_token for dataset in datasets):
+            file.create_dataset("offsets", data=offsets(token_counts))
+        for dataset in datasets:
+            shape = int(np.sum(dataset.rows(token_counts))), dataset.width
+            stored = file.create_dataset(dataset.name, shape, dataset.dtype, dcpl=_contiguous())
+            stored.attrs.update(dataset.attributes())
+        file.attrs.update(attributes)
+
+
+def offsets(counts: np.ndarray) -> np.ndarray:
+    """(N + 1,) int64, where each of N neighbours begins whose sizes are `counts`."""
+    return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+
+
+def check_space(folder: Path, token_counts: np.ndarray, datasets: Sequence[Dataset]) -> None:
+    """Compare the space that the values of sequences need with what is free, before any work is done for them.
+
+    Raises:
+        UserError: too little is free.
+    """
+    needed = sum(int(np.sum(dataset.rows(token_counts))) * dataset.row_bytes for dataset in datasets)
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise UserError(
+            f"{folder}: the embeddings need {needed / 1e9:.1f} GB, but the disk has {free / 1e9:.1f} GB free; free some "
+            "space, or store less (pooling mean, fewer layers)"
+        )
+
+
+def _preallocate(path: Path, ids: Sequence[str]) -> None:
+    """Preallocate space for HDF5's own metadata: HDF5 can crash the process on a full disk."""
+    size = sum(len(name.encode()) + 64 for name in ids) + 24 * len(ids) + 2**16
+    with path.open("rb+") as file:
+        os.posix_fallocate(file.fileno(), 0, size)
+
+
+def _contiguous() -> h5py.h5p.PropDCID:
+    """Contiguous, its place in the file known from the start, and no fill values: each row is written once."""
+    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    properties.set_layout(h5py.h5d.CONTIGUOUS)
+    properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    properties.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    return properties

@@ -1,0 +1,110 @@
+"""The merged result: one HDF5 file in input order, and its index."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from seqmill.files import write_atomically
+from seqmill.outputs import verify
+from seqmill.outputs.embedding_file import EmbeddingFile, cut, sequence_checksum
+from seqmill.outputs.layout import check_space, lay_out
+from seqmill.outputs.names import EMBEDDINGS
+
+INDEX_COLUMNS = ["id", "length", "sequence_sha256", "shard", "row", "duplicate_of", "residues_replaced"]
+
+
+def merge(folders: list[Path], records_path: Path, embeddings: Path, index: Path) -> str:
+    """Write the merged file and the index; returns a line for people. Values are verified while they are copied.
+
+    Raises:
+        UserError: a shard is missing, damaged, of another input, or made with another model or settings.
+    """
+    metas = verify.inspect(folders, records_path)
+    records = pd.read_parquet(records_path)
+    with ExitStack() as stack:
+        files = [stack.enter_context(EmbeddingFile(folder / EMBEDDINGS)) for folder in folders]
+        attributes = dict(files[0].attributes)
+        kernels = {kernel for file in files for kernel in file.attributes["attention"].split(", ")}
+        attributes["attention"] = ", ".join(sorted(kernels))
+        sources = Sources(files, records)
+        datasets, token_counts = files[0].datasets, sources.token_counts()
+        check_space(embeddings.parent, token_counts, datasets)
+        temporary = stack.enter_context(write_atomically(embeddings))
+        lay_out(temporary, records["id"], records["length"].to_numpy(), token_counts, datasets, attributes)
+        with EmbeddingFile(temporary, writable=True) as merged:
+            problems = sources.copy(merged, [metas[folder] for folder in folders])
+        verify.remove_unusable({folders[shard]: problem for shard, problem in problems.items()}, len(folders))
+    with write_atomically(index) as temporary:
+        records[INDEX_COLUMNS].to_parquet(temporary, index=False)
+    duplicates = int(records["duplicate_of"].notna().sum())
+    return f"{len(records):,} records ({duplicates:,} of them duplicates) in {embeddings} and {index}"
+
+
+class Sources:
+    """Where the values of each record come from: record i is `files[shards[i]]`'s sequence `rows[i]`.
+
+    Attributes:
+        first: (records,) whether a record is the first with its sequence.
+    """
+
+    def __init__(self, files: list[EmbeddingFile], records: pd.DataFrame):
+        self.files = files
+        self.shards, self.rows = records["shard"].to_numpy(), records["row"].to_numpy()
+        self.first = records["duplicate_of"].isna().to_numpy()
+
+    def token_counts(self) -> np.ndarray:
+        """(records,) content tokens of each."""
+        counts = np.zeros(len(self.rows), np.int64)
+        for shard, file in enumerate(self.files):
+            own = self.shards == shard
+            counts[own] = file.token_counts[self.rows[own]]
+        return counts
+
+    def copy(self, merged: EmbeddingFile, metas: list[verify.Meta]) -> dict[int, str]:
+        """Fill the merged file; compare what was read with the shards' checksums.
+
+        Returns:
+            Shards that are damaged, by number, and how.
+        """
+        problems: dict[int, str] = {}
+        for name in merged.extents:
+            checksums = [0] * len(self.files)
+            for start, values, sizes in self._blocks(merged, name):
+                self._add_checksums(start, values, sizes, checksums)
+                if (bad := verify.first_not_finite(values, sizes)) is not None:
+                    shard, row = self.shards[start + bad], self.rows[start + bad]
+                    problems.setdefault(int(shard), verify.not_finite(name, row))
+                merged.write(np.arange(start, start + len(sizes)), {name: values})
+            for shard, meta in enumerate(metas):
+                if problem := verify.differs(meta, name, checksums[shard]):
+                    problems.setdefault(shard, problem)
+        return problems
+
+    def _blocks(self, merged: EmbeddingFile, name: str) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        """First record, values and rows per record of stretches of the merged dataset."""
+        values, starts = [file.values(name) for file in self.files], [file.starts(name) for file in self.files]
+        target = merged.starts(name)
+        for start, stop in cut(merged.sequence_bytes(name, np.arange(len(self.rows)))):
+            shards, rows = self.shards[start:stop], self.rows[start:stop]
+            if merged.extents[name].dataset.is_per_token:
+                places = zip(shards.tolist(), rows.tolist(), strict=True)
+                block = np.concatenate([values[s][starts[s][r] : starts[s][r + 1]] for s, r in places])
+            else:
+                block = np.empty((stop - start, values[0].shape[1]), values[0].dtype)
+                for shard in np.unique(shards):
+                    block[shards == shard] = values[shard][rows[shards == shard]]
+            yield start, block, np.diff(target[start : stop + 1])
+
+    def _add_checksums(self, start: int, values: np.ndarray, sizes: np.ndarray, checksums: list[int]) -> None:
+        """Add the checksum of each record of a block to its shard's; duplicates, copied from one place, count once."""
+        content, row_bytes = memoryview(values.reshape(-1).view(np.uint8)), values.shape[1] * values.dtype.itemsize
+        at = slice(start, start + len(sizes))
+        columns = (self.shards[at], self.rows[at], self.first[at], np.cumsum(sizes) * row_bytes)
+        begin = 0
+        for shard, row, first, end in zip(*(column.tolist() for column in columns), strict=True):
+            if first:
+                checksums[shard] += sequence_checksum(content[begin:end], row)
+            begin = end

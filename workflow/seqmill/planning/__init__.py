@@ -1,0 +1,1 @@
+"""What Snakemake needs before a job starts; imports no torch."""

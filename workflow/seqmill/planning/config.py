@@ -1,0 +1,107 @@
+"""The configuration: checked, completed, and turned into the flags of the scripts."""
+
+import copy
+import difflib
+import shlex
+from pathlib import Path
+from typing import Any
+
+from jsonschema import Draft202012Validator, ValidationError
+from jsonschema.exceptions import best_match
+
+from seqmill.errors import UserError
+from seqmill.inputs.alphabet import Alphabet
+from seqmill.models import registry
+from seqmill.models.weights import Weights, weight_files
+from seqmill.options import embed_options
+from seqmill.planning.manual import schema
+
+
+def check(config: dict[str, Any]) -> dict[str, Any]:
+    """A copy of the configuration with every default filled in.
+
+    Raises:
+        UserError: an unknown key or a value of the wrong kind; names the key, and the likely one meant.
+    """
+    rules = schema()
+    # YAML reads a section with every key commented out as null.
+    config = {k: {} if v is None and "properties" in rules["properties"].get(k, {}) else v for k, v in config.items()}
+    config = copy.deepcopy(config)
+    if error := best_match(Draft202012Validator(rules).iter_errors(config)):
+        raise UserError(_describe(error))
+    _fill(config, rules)
+    return config
+
+
+def _fill(config: dict[str, Any], rules: dict[str, Any]) -> None:
+    for key, part in rules["properties"].items():
+        config.setdefault(key, copy.deepcopy(part.get("default", {} if "properties" in part else None)))
+        if "properties" in part:
+            _fill(config[key], part)
+
+
+def _describe(error: ValidationError) -> str:
+    # Part of an anyOf or of a list: the key that it belongs to says what may stand there.
+    while "description" not in error.schema and error.parent is not None:
+        error = error.parent
+    where = ".".join(str(part) for part in error.absolute_path)
+    prefix = f"{where}." if where else ""
+    if error.validator == "additionalProperties":
+        known = error.schema["properties"]
+        key = next(key for key in error.instance if key not in known)
+        close = difflib.get_close_matches(str(key), known, 1)
+        hint = f"did you mean {prefix}{close[0]}?" if close else f"known here are {', '.join(known)}"
+        return f"configuration: there is no key {prefix}{key}; {hint}"
+    if error.validator == "required":
+        return f"configuration: {prefix}{error.message.split(chr(39))[1]} is missing; {error.schema['description']}"
+    expected = error.schema.get("description", error.message)
+    return f"configuration: {where} cannot be {error.instance!r}; {expected}"
+
+
+def flag(name: str, value: Any) -> list[str]:
+    """A flag with its value, which may begin with a dash, or nothing where the value is not set."""
+    return [] if value is None else [f"{name}={value}"]
+
+
+def result_flags(config: dict[str, Any]) -> str:
+    """The flags of embed.py that say what to take from the model, quoted for the shell.
+
+    The words are part of what Snakemake compares: a change of them runs every shard again.
+    """
+    chosen = [
+        word
+        for option in embed_options(changes_result=True)
+        if option.section == "model" and option.name not in ("name", "revision")
+        for word in option.words(config["model"][option.name])
+    ]
+    return shlex.join(chosen)
+
+
+def performance_flags(config: dict[str, Any]) -> str:
+    """The flags of embed.py that change speed and memory only, quoted for the shell."""
+    options = embed_options(changes_result=False)
+    return shlex.join(word for option in options for word in option.words(config["performance"][option.name]))
+
+
+def alphabet(name: str) -> Alphabet:
+    """The alphabet that a model's sequences must have: its family's, or the first one's where that is not known yet.
+
+    A wrong guess does no harm: embed reads the shards in the alphabet of the model that it loads.
+    """
+    try:
+        if Path(name).is_dir():
+            files = dict.fromkeys((path.name for path in weight_files(Path(name))), "")
+            return registry.recognise(Weights(name, None, name, files, "")).alphabet
+    except UserError:  # the rule weights says what is wrong with the model
+        pass
+    return registry.tested_family(name).alphabet
+
+
+def shard_flags(config: dict[str, Any]) -> str | list[str]:
+    """What stands behind --invalid on the command line of shard.py: the setting, and the alphabet.
+
+    The alphabet is there only where it is not the first family's: Snakemake compares these words, and what was sharded
+    before there was a choice must not be sharded again.
+    """
+    invalid, name = config["sequences"]["invalid"], alphabet(config["model"]["name"]).name
+    return invalid if name == next(iter(registry.alphabets())) else [invalid, "--alphabet", name]

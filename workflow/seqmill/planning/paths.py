@@ -1,0 +1,60 @@
+"""Paths that Snakemake can take, and the files that a run reads."""
+
+import stat
+import unicodedata
+from pathlib import Path
+from typing import Any
+
+from seqmill.errors import UserError
+
+
+def fasta_files(config: dict[str, Any]) -> list[str]:
+    """The input files, as a list.
+
+    Raises:
+        UserError: one does not exist, is not a file, or has a path that Snakemake cannot handle.
+    """
+    paths = [config["fasta"]] if isinstance(config["fasta"], str) else config["fasta"]
+    for path in paths:
+        check_path("configuration: fasta", path)
+        try:
+            kind = Path(path).stat().st_mode
+        except OSError as error:
+            raise UserError(
+                f"configuration: fasta: there is no file {path} to read ({error.strerror}); paths start at {Path.cwd()}"
+            ) from None
+        if not stat.S_ISREG(kind):
+            raise UserError(f"configuration: fasta: {path} is a folder, a pipe or a device; give the path of a file")
+    # Otherwise a leading dash would be read as a flag.
+    return [f"./{path}" if path.startswith("-") else path for path in paths]
+
+
+def model_files(name: str) -> list[str]:
+    """The files of a model folder that decide what the model is; none for a hub id.
+
+    Raises:
+        UserError: a path that Snakemake cannot handle.
+    """
+    check_path("configuration: model.name", name)
+    folder = Path(name)
+    if not folder.is_dir():
+        return []
+    patterns = ("config.json", "*.safetensors", "*.bin")
+    files = [str(path) for pattern in patterns for path in sorted(folder.glob(pattern)) if path.is_file()]
+    for file in files:
+        check_path("configuration: model.name", file)
+    return files
+
+
+def check_path(what: str, path: str) -> None:
+    """Refuse a path that Snakemake cannot handle.
+
+    Raises:
+        UserError: it holds braces or control characters.
+    """
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in path):
+        raise UserError(f"{what}: {path!a} holds a line end or another control character; rename it")
+    if "{" in path or "}" in path:
+        raise UserError(
+            f"{what}: {path} holds braces, which Snakemake takes for wildcards; rename it, or give a link to it"
+        )
