@@ -40,5 +40,5 @@ onstart:
 
 onerror:
     print(
-        f"seqmill did not finish. What went wrong stands in the logs/ of the rule named above; all of it in {' '.join(log)}"
+        f"seqmill did not finish. See the log of the failed rule above; complete log: {' '.join(log)}"
     )

@@ -23,7 +23,7 @@ from engine import START
 from seqmill.inputs.fasta import Record
 
 # How often the input is repeated: enough for about ten seconds with 10,000 proteins.
-REPEATS = {"8M": 30, "35M": 10, "150M": 3, "650M": 1, "3B": 1}
+REPEATS = {"8M": 20, "35M": 8, "150M": 3, "650M": 1, "3B": 1}
 
 
 def embed(checkout: Path, fasta: Path, model: Path, output: Path, *flags: str) -> dict[str, Any]:
@@ -72,6 +72,20 @@ def compare(other: Path, fasta: Path, model: Path, rounds: int, folder: Path) ->
     return row
 
 
+def compare_starts(other: Path, proteins: list[Record], model: Path, pairs: int, folder: Path) -> dict[str, Any]:
+    """Seconds until the first batch of a few proteins, in turns; medians, and their ratio."""
+    fasta = write_fasta(proteins[:50], 1, folder / "start.fasta")
+    starts: dict[str, list[float]] = {"ours": [], "theirs": []}
+    for number in range(pairs + 1):
+        for name, checkout in (("ours", ROOT), ("theirs", other))[:: 1 if number % 2 else -1]:
+            with tempfile.TemporaryDirectory(dir=folder) as output:
+                meta = embed(checkout, fasta, model, Path(output), "--compile", "on")
+            if number:
+                starts[name].append(round(figures(meta)["start_s"], 2))
+    ours, theirs = (statistics.median(starts[name]) for name in ("ours", "theirs"))
+    return {"start_alone_s": starts, "start_alone_ratio": round(ours / theirs, 4)}
+
+
 def same_bytes(other: Path, fasta: Path, model: Path, folder: Path, flags: list[str]) -> dict[str, Any]:
     """Whether both write the same datasets, byte for byte, under the same fingerprint."""
     files = {}
@@ -104,7 +118,9 @@ def main() -> None:
     add("--fasta", type=Path, required=True)
     add("--sizes", nargs="*", choices=REPEATS, default=["650M", "150M", "8M"])
     add("--rounds", type=int, default=1, help="of four runs each [%(default)s]")
+    add("--starts", type=int, default=5, help="pairs of starts with a few proteins [%(default)s]")
     add("--bytes", type=int, default=2_000, help="proteins whose results are compared byte by byte [%(default)s]")
+    add("--kernels", nargs="+", default=["torch", "triton"], help="attention of these runs [%(default)s]")
     add("--folder", type=Path, default=Path("/dev/shm"), help="for models and results [%(default)s]")
     add("--output", type=Path)
     args = parser.parse_args()
@@ -116,9 +132,13 @@ def main() -> None:
             torch.cuda.empty_cache()
             fasta = write_fasta(proteins, REPEATS[size], folder / f"{size}.fasta")
             rows.append({"model": size, **compare(args.other, fasta, folder / size, args.rounds, folder)})
+        if args.starts:
+            found = compare_starts(args.other, proteins, folder / args.sizes[0], args.starts, folder)
+            rows.append({"model": args.sizes[0], **found})
+            print(rows[-1], flush=True)
         if args.bytes:
             fasta = write_fasta(proteins[: args.bytes], 1, folder / "bytes.fasta")
-            for kernel in ("torch", "triton"):
+            for kernel in args.kernels:
                 flags = ["--pooling", "mean", "residues", "--attention", kernel, "--compile", "on"]
                 found = same_bytes(args.other, fasta, folder / args.sizes[0], folder, [*flags, "--batch-size", "32768"])
                 rows.append({"model": args.sizes[0], "attention": kernel, **found})

@@ -1,6 +1,7 @@
 """The shape of the library: which package may import which, no circles, no torch where it is not needed, small files."""
 
 import ast
+import re
 import subprocess
 import sys
 from graphlib import TopologicalSorter
@@ -91,6 +92,23 @@ def test_an_embed_job_waits_for_no_library_that_it_does_not_need():
     program = "import sys, seqmill.engine.job, seqmill.models.hub\nfor name in ('pandas', 'pyarrow', 'jsonschema', "
     program += "'transformers', 'huggingface_hub'):\n    assert name not in sys.modules, name"
     subprocess.run([sys.executable, "-c", program], check=True, env={"PYTHONPATH": str(LIBRARY.parent)})
+
+
+def test_contributing_has_a_line_for_every_module():
+    """The tree is what a newcomer finds a file by."""
+    tree = (REPOSITORY / "CONTRIBUTING.md").read_text().split("```")[1]
+    lines = re.findall(r"^( +)(\S+?)/? {2,}(.*)$", tree, re.MULTILINE)
+    found, folder = set(), ""
+    for indent, name, what in lines:
+        folder = folder if len(indent) > 2 else f"{name}." if not name.endswith(".py") else ""
+        # A family is a line, with its files on it.
+        files = re.findall(r"\w+\.py", what) if not name.endswith(".py") and len(indent) == 4 else [name]
+        prefix = f"{folder}{name}." if files != [name] else folder if len(indent) > 2 else ""
+        found |= {f"{prefix}{file.removesuffix('.py')}" for file in files if file.endswith(".py")}
+    more = re.findall(r"^ {20,}.*?(\w+)\.py", tree, re.MULTILINE)
+    packages = {name for name in MODULES if MODULES[name].name == "__init__.py"}
+    assert {name for name in MODULES.keys() - packages if name.split(".")[-1] not in more} <= found
+    assert found <= MODULES.keys()
 
 
 def lines_of(path: Path) -> int:

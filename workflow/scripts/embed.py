@@ -39,7 +39,7 @@ def parse() -> argparse.Namespace:
     result = parser.add_argument_group("what to compute (changes the result)")
     options.add_arguments(result, changes_result=True)
     result.add_argument(
-        "--weights", type=Path, metavar="JSON", help="record by weights.py of where the model lies; spares the look-up"
+        "--weights", type=Path, metavar="JSON", help="record of the model written by weights.py, instead of --model"
     )
     speed = parser.add_argument_group("how to compute (changes speed and memory only)")
     options.add_arguments(speed, changes_result=False)

@@ -1,4 +1,4 @@
-"""Say what a result holds, where it lies and how to read it."""
+"""Show what a result holds, where it is and how to read it."""
 
 import argparse
 from pathlib import Path

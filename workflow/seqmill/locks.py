@@ -41,7 +41,7 @@ class Lock:
 def acquire_any(paths: Mapping[Key, Path], waiting: str) -> tuple[Key, Lock]:
     """Lock the first file that nobody holds, and wait for one while all are held.
 
-    Where the file system has no locks, this warns and goes on without.
+    On a file system without locks, this warns and continues without one.
 
     Args:
         paths: the lock files to choose from, by what they stand for.

@@ -36,7 +36,7 @@ class Termination:
             return
         signal.signal(signal.SIGTERM, self.earlier)
         signal.set_wakeup_fd(self.earlier_fd)
-        # Closing it would not do: forked processes have it open, too.
+        # Closing it is not enough: forked processes have it open, too.
         os.write(self.write_end, bytes([END]))
         self.thread.join()
         os.close(self.write_end)

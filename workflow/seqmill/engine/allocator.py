@@ -15,7 +15,7 @@ KEEP_BYTES, HEAP_BYTES = 2**30, 2**25
 def configure(expandable_segments: bool, environment: MutableMapping[str, str] = os.environ) -> str:
     """Merge the setting into what the environment says already.
 
-    Turned on, it replaces the environment's word on expandable segments; left off, that word stands.
+    Turned on, it replaces what the environment says of expandable segments; left off, that is kept.
 
     Returns:
         The configuration in force, as PyTorch will read it.

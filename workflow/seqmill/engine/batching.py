@@ -62,7 +62,7 @@ def pack(
 
 
 def filler(tokens: int, tokenizer: Tokenizer) -> Batch:
-    """A batch of one sequence that stands for nothing: for measuring what so many tokens take."""
+    """A batch of one sequence of padding tokens, for measuring memory."""
     token_ids = np.full(tokens, tokenizer.padding, dtype=tokenizer.dtype)
     cu_seqlens = torch.tensor([0, tokens], dtype=torch.int32)
     counts, rows = np.array([tokens]), np.zeros(1, dtype=np.int64)
@@ -76,8 +76,8 @@ class PackedBatches(TorchDataset):
         token_counts: (N,) tokens per sequence in the order of computing, see `Tokenizer.counts`.
         max_tokens: in a batch, special tokens included.
         fill: fill every batch up to `max_tokens`, so that all have one shape; else only as long as needed.
-        first: leave out so many of the longest sequences. The others' batches do not depend on it if a batch of the
-            whole begins there.
+        first: leave out so many of the longest sequences. If one of the batches of all sequences begins there, the
+            batches of the others are the same as in the whole.
 
     Attributes:
         token_counts: those of the sequences that are not left out.

@@ -30,7 +30,7 @@ def describe(device: torch.device) -> str:
 
 
 def uuid(device: torch.device) -> str | None:
-    """What tells this GPU from the others of the machine; None for the CPU."""
+    """The identifier of this GPU among those of the machine; None for the CPU."""
     return f"GPU-{torch.cuda.get_device_properties(device).uuid}" if device.type == "cuda" else None
 
 

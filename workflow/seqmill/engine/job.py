@@ -51,7 +51,7 @@ class Job:
         self.choices = {"allocator": Choice(allocator)}
         self.recommended: int | None = None
         self.partial = Partial(folder_for(folder), settings.keep_partial)
-        # What an out-of-memory report tells of, as soon as it exists.
+        # For an out-of-memory report, as soon as they exist.
         self.task: Task | None = None
         self.pipeline: Pipeline | None = None
         self.trials: Trials | None = None
@@ -82,7 +82,7 @@ class Job:
         return 0
 
     def _clear_folder(self) -> None:
-        """Remove what an earlier run left, so that results and diagnostics never lie side by side."""
+        """Remove what an earlier run left, so that results and diagnostics never exist together."""
         self.folder.mkdir(parents=True, exist_ok=True)
         for pattern in (EMBEDDINGS, META, OOM, ".*.tmp"):
             for path in self.folder.glob(pattern):
@@ -111,7 +111,9 @@ class Job:
             self.fasta, task, state, self.choices, self.pipeline, batches, self.clock, matmul_flops
         )
         meta.write(self.folder, content)
-        log.info("done: %s residues/s", f"{content['residues_per_s'] or 0:,.0f}")
+        log.info(
+            "done: %s residues, %s residues/s", f"{content['residues']:,}", f"{content['residues_per_s'] or 0:,.0f}"
+        )
 
     def _load_partial(self, task: Task) -> State:
         """Resume the shard after its last finished batch, where an earlier process left one."""

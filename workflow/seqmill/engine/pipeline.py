@@ -21,8 +21,8 @@ from seqmill.outputs.representations import REPRESENTATIONS
 
 log = logging.getLogger(__name__)
 
-# Batches that lie queued on the GPU while the results of the one before are fetched. One would do but for the small
-# models, whose batches take a GPU less time than the host sometimes needs between two.
+# Batches queued on the GPU while the results of the one before are fetched. One is enough except for small models,
+# whose batches take a GPU less time than the host sometimes needs between two.
 QUEUED = 2
 # Batches the writer may lag behind before the GPU waits for it.
 WRITER_QUEUE = 4

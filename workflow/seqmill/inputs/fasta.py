@@ -50,7 +50,7 @@ OTHER_COMPRESSIONS = {
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One record: its id (first word of the header), upper-case letters and where it stands.
+    """One record: its id (first word of the header), upper-case letters and its place in the file.
 
     Attributes:
         replaced: letters outside the alphabet that were replaced.
@@ -113,7 +113,7 @@ def read_all(paths: Iterable[Path | str], alphabet: Alphabet, invalid: str = "er
 
 
 def _open(path: Path) -> TextIO:
-    """Open plain or gzip text, told apart by content, not by name."""
+    """Open plain or gzip text, recognised by content, not by name."""
     kind = path.stat().st_mode
     if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):
         # It may never end, or never begin, and cannot be read twice.

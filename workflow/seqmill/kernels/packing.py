@@ -35,7 +35,7 @@ class Batch(NamedTuple):
             cu_seqlens=self.cu_seqlens.to(device, non_blocking=True),
         )
 
-    # Computed where the batch lies: the host would take longer to send them than a GPU takes to make them.
+    # Computed on the device of the batch: sending them would take longer than computing them.
 
     def positions(self) -> torch.Tensor:
         """(T,) int32, from 0 at each sequence's first token; the padding counts on as one more sequence."""
@@ -62,7 +62,7 @@ class Batch(NamedTuple):
 
     @property
     def packing(self) -> "Packing":
-        """Where its sequences lie, for attention."""
+        """Where its sequences begin and end, for attention."""
         return Packing(self.cu_seqlens, self.longest, self.token_counts)
 
 
@@ -90,7 +90,7 @@ class Group(NamedTuple):
 
 @dataclass(frozen=True)
 class Packing:
-    """Where the sequences of a packed batch lie, in the forms the kernels want.
+    """Where the sequences of a packed batch begin and end, in the forms that kernels need.
 
     Attributes:
         cu_seqlens: (S + 1,) int32 on the device.

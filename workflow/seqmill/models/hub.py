@@ -16,7 +16,7 @@ def resolve(name: str, revision: str | None = None) -> Weights:
     """Find the model in a folder, the hub's cache or the hub, and take the checksums of its weights.
 
     Raises:
-        UserError: no such folder or hub id, no network, files missing, or a checksum that is not the known one.
+        UserError: no such folder or hub id, no network, files missing, or a checksum that is not the expected one.
     """
     folder = Path(name)
     if folder.is_dir():

@@ -1,4 +1,4 @@
-"""A model that lies in a folder on this machine: its files, its config.json, and the record of them. Imports no torch."""
+"""A model in a folder on this machine: its files, its config.json, and the record of them. Imports no torch."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -14,14 +14,14 @@ MAX_CONFIG_BYTES = 10**6
 
 @dataclass(frozen=True)
 class Weights:
-    """A model that lies in a folder on this machine.
+    """A model in a folder on this machine.
 
     Attributes:
         name: hub id or folder, as in the configuration.
         revision: the hub commit, or None for a folder.
         folder: where the files are.
         files: SHA-256 of each weight file.
-        checksum: SHA-256 over configuration and weights: what identifies the model, wherever it lies.
+        checksum: SHA-256 over configuration and weights: what identifies the model, wherever it is stored.
     """
 
     name: str

@@ -35,7 +35,7 @@ class Damaged(Exception):
 
 @dataclass(frozen=True)
 class Extent:
-    """Where the values of a dataset stand in the file: `offset` in bytes, then row after row without gaps."""
+    """Where the values of a dataset are in the file: `offset` in bytes, then row after row without gaps."""
 
     dataset: Dataset
     offset: int
@@ -56,7 +56,7 @@ class EmbeddingFile:
         lengths: (N,) int64, letters per sequence.
         token_counts: (N,) int64, content tokens per sequence: rows in a dataset that is per token.
         offsets: (N + 1,) int64, where each sequence begins in a dataset that is per token.
-        extents: dataset name to what it is and where its values stand.
+        extents: dataset name to what it is and where its values are.
         attributes: root attributes.
 
     Raises:
@@ -69,7 +69,7 @@ class EmbeddingFile:
         try:
             with h5py.File(path) as file:
                 self.lengths = file["lengths"][:]
-                # Without values per token nobody asks for the offsets.
+                # Without datasets per token the offsets are not used.
                 self.offsets = file["offsets"][:] if "offsets" in file else offsets(self.lengths)
                 self.attributes = dict(file.attrs)
                 layers = self.attributes.get("layers", ())
@@ -169,7 +169,7 @@ class EmbeddingFile:
         return total % MODULUS
 
     def checksum(self, name: str, rows: np.ndarray) -> int:
-        """Checksum of some sequences' values as they stand in the file."""
+        """Checksum of some sequences' values as stored in the file."""
         return sum(self.checksum_of(name, part, values) for part, values in self.blocks(name, rows)) % MODULUS
 
     def metadata_checksum(self) -> int:

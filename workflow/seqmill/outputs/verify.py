@@ -22,7 +22,7 @@ Meta = dict[str, Any]
 
 
 def check(folders: list[Path], records: Path) -> pd.DataFrame:
-    """One row per shard, after making sure that all are complete and were made alike.
+    """One row per shard, after making sure that all are complete and were made with the same settings.
 
     Everything is read and compared with its checksums. Damaged and incomplete folders are removed, so that the next
     run repeats exactly those; what another model, input or version made is refused and left alone.

@@ -41,7 +41,7 @@ def _fill(config: dict[str, Any], rules: dict[str, Any]) -> None:
 
 
 def _describe(error: ValidationError) -> str:
-    # Part of an anyOf or of a list: the key that it belongs to says what may stand there.
+    # Part of an anyOf or of a list: the description of its key says what is allowed.
     while "description" not in error.schema and error.parent is not None:
         error = error.parent
     where = ".".join(str(part) for part in error.absolute_path)
@@ -98,10 +98,9 @@ def alphabet(name: str) -> Alphabet:
 
 
 def shard_flags(config: dict[str, Any]) -> str | list[str]:
-    """What stands behind --invalid on the command line of shard.py: the setting, and the alphabet.
+    """The value of --invalid on the command line of shard.py, followed by the alphabet if it is not the first family's.
 
-    The alphabet is there only where it is not the first family's: Snakemake compares these words, and what was sharded
-    before there was a choice must not be sharded again.
+    Snakemake compares these words: what was sharded before there was a choice of alphabets must not be sharded again.
     """
     invalid, name = config["sequences"]["invalid"], alphabet(config["model"]["name"]).name
     return invalid if name == next(iter(registry.alphabets())) else [invalid, "--alphabet", name]

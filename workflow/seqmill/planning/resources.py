@@ -62,7 +62,7 @@ def memory_mb(weights: Path | str, fasta: Path | str, attempt: int = 1) -> int:
     """Host memory in MB for one shard, as much again with every further attempt.
 
     Args:
-        weights: the record by weights.py of where the model lies.
+        weights: the record written by weights.py.
         fasta: the shard, not compressed.
 
     Raises:
@@ -85,7 +85,7 @@ def _size(path: Path | str) -> int:
 
 
 def _weight_bytes(record: Path | str) -> int:
-    # FileNotFoundError tells Snakemake to ask again when the record is there.
+    # FileNotFoundError makes Snakemake ask again when the record exists.
     _size(record)
     # Embed reports what is wrong with a record. Files may be missing: this very run may be about to replace a record
     # of another model.

@@ -105,7 +105,7 @@ class ESM2(nn.Module):
     def from_checkpoint(
         cls, config: Config, checkpoint: Checkpoint, tokenizer: Tokenizer, kernels: Kernels, dtype: torch.dtype
     ) -> "ESM2":
-        """Take over the tensors of transformers' `EsmModel`, one at a time; the model lies on the checkpoint's device.
+        """Take over the tensors of transformers' `EsmModel`, one at a time; the model is on the checkpoint's device.
 
         Raises:
             UserError: a tensor is missing, has another shape, or belongs to a layer beyond the configuration's.
