@@ -25,6 +25,7 @@ from errors import packed
 from seqmill.inputs.fasta import Record
 from seqmill.inputs.sequences import Sequences
 from seqmill.kernels.timing import gpu_seconds
+from seqmill.units import GIB
 
 # How often the first input is repeated: enough for ten seconds, for the model that the peers have a minute.
 REPEATS = {"8M": 15, "35M": 8, "150M": 4, "650M": 7, "3B": 1, "15B": 1}
@@ -107,7 +108,7 @@ class Bench:
             attention=meta["settings"]["attention"],
             compiled=meta["settings"]["compile"],
             batch_size=meta["settings"]["batch_size"],
-            peak_GiB=round(memory["peak_reserved_bytes"] / 2**30, 2),
+            peak_GiB=round(memory["peak_reserved_bytes"] / GIB, 2),
             unused_share=round(1 - memory["peak_allocated_bytes"] / memory["peak_reserved_bytes"], 4),
             start={part: timings[part] for part in START},
             start_s=round(sum(timings[part] for part in START), 1),

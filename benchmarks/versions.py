@@ -21,6 +21,7 @@ from common import ROOT, by_length, read_proteins, report
 from engine import START
 
 from seqmill.inputs.fasta import Record
+from seqmill.units import GIB
 
 # How often the input is repeated: enough for about ten seconds with 10,000 proteins.
 REPEATS = {"8M": 20, "35M": 8, "150M": 3, "650M": 1, "3B": 1}
@@ -43,8 +44,8 @@ def figures(meta: dict[str, Any]) -> dict[str, float]:
         "residues_per_s": meta["residues"] / (timings["steady_s"] + timings["close_s"]),
         "start_s": sum(timings[part] for part in START),
         "wall_s": meta["wall_s"],
-        "peak_reserved_GiB": memory["peak_reserved_bytes"] / 2**30,
-        "peak_allocated_GiB": memory["peak_allocated_bytes"] / 2**30,
+        "peak_reserved_GiB": memory["peak_reserved_bytes"] / GIB,
+        "peak_allocated_GiB": memory["peak_allocated_bytes"] / GIB,
     }
 
 

@@ -186,7 +186,7 @@ def other_fasta(tmp_path: Path, small_fasta: Path) -> dict:
 def test_what_belongs_to_something_else_is_not_used(embed, tmp_path, small_fasta, caplog, change, named):
     changed = change(tmp_path, small_fasta)
     assert embed(**changed) == 0
-    assert f"cannot resume the earlier run (its {named} differ" in caplog.text
+    assert f"cannot resume the earlier run (different {named})" in caplog.text
     assert read_meta(tmp_path / "out")["resumed_after"] == 0
     assert embed("fresh", **changed) == 0
     assert content(tmp_path / "out") == content(tmp_path / "fresh")

@@ -140,7 +140,7 @@ class Partial:
 
     def _check(self, found: State, identity: dict[str, Any], datasets: Sequence[Dataset], order: np.ndarray) -> None:
         if differing := [name for name in identity if found.identity.get(name) != identity[name]]:
-            raise NotResumable(f"its {', '.join(differing)} {'differ' if len(differing) > 1 else 'differs'}")
+            raise NotResumable(f"different {', '.join(differing)}")
         with EmbeddingFile(self.path) as file:
             rows = order[: found.done]
             sums = {dataset.name: file.checksum(dataset.name, rows) for dataset in datasets}
