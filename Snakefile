@@ -39,6 +39,4 @@ onstart:
 
 
 onerror:
-    print(
-        f"seqmill did not finish. See the log of the failed rule above; complete log: {' '.join(log)}"
-    )
+    print(f"seqmill did not finish. See the log of the failed rule above; complete log: {' '.join(log)}")
