@@ -1,10 +1,14 @@
 """Models by name: a hub's ids and cache, and the folders that are taken for them."""
 
+import os
+
 import pytest
-from refusals import find_model, load_model, refusal
+from paths import SCRIPTS
+from refusals import find_model, load_model, refusal, run_python
 from safetensors.torch import load_file
 
 from seqmill import files
+from seqmill.models import hub, registry
 
 
 def test_a_missing_folder_that_looks_like_a_hub_id_is_called_a_folder_too(tmp_path, monkeypatch):
@@ -47,3 +51,36 @@ def test_weights_that_are_links_work(demo_model, tmp_path, kind):
         (folder / name).symlink_to(f"../blobs/{blob.name}")
     loaded = load_model(folder)
     assert loaded.config.layer_count == 6
+
+
+@pytest.mark.parametrize("name", ["facebook/esm2_t33_650M_UR50D", "facebook/esm2_t12_35M_UR50D", "somebody/model"])
+def test_a_hub_that_does_not_answer_is_no_traceback(tmp_path, name):
+    """Whether its commit is known, so that the cache is asked first, or not."""
+    variables = {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path)}
+    command = [SCRIPTS / "weights.py", "--model", name, "--output", tmp_path / "weights.json"]
+    done = run_python(*command, env={**os.environ, **variables})
+    assert done.returncode == 1
+    assert done.stderr.startswith(
+        f"error: model {name}: is not in this machine's cache and the hub cannot be reached; "
+    )
+    assert f"'hf download {name} --revision" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("facebook/esm2_t33_650M_UR50", "facebook/esm2_t33_650M_UR50D"),
+        ("facebook/esm2_t6_8M_UR5OD", "facebook/esm2_t6_8M_UR50D"),
+        ("facebok/esm2_t48_15B_UR50D", "facebook/esm2_t48_15B_UR50D"),
+    ],
+)
+def test_a_mistyped_hub_id_is_recognised(monkeypatch, tmp_path, name, meant):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    assert refusal(find_model, name).endswith(f"did you mean {meant}?")
+
+
+def test_a_published_hub_id_is_not_taken_for_another():
+    assert [hub._likely(name) for name in registry.hub_ids()] == [None] * 6
+    assert hub._likely("somebody/esm2_t33_650M_finetuned") is None

@@ -117,6 +117,7 @@ class Family:
         tokenizer: for a model folder.
         build: the model on the checkpoint's device, from its sizes, tensors, tokenizer and kernels, in a dtype.
         known: hub ids that were tested.
+        hub_ids: all that its authors publish.
         files: patterns of the files that a model needs besides config.json and its weights.
     """
 
@@ -128,4 +129,5 @@ class Family:
     tokenizer: Callable[[Path], Tokenizer]
     build: "Callable[[Config, Checkpoint, Tokenizer, Kernels, torch.dtype], Model]"
     known: Mapping[str, Known] = field(default_factory=dict)
+    hub_ids: tuple[str, ...] = ()
     files: tuple[str, ...] = ("*.json", "vocab.txt")

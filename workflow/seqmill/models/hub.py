@@ -1,5 +1,6 @@
 """Finding a model in a folder, the hub's cache or the hub, and proof that its weights are the ones meant."""
 
+import difflib
 import hashlib
 import logging
 from pathlib import Path
@@ -54,6 +55,7 @@ def _is_hub_id(name: str) -> bool:
 def _download(name: str, revision: str) -> Path:
     """The snapshot folder of a hub model: safetensors where it has them, else .bin."""
     # Only here: embed jobs get a folder and need not wait for the hub's client to be imported.
+    import httpx
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         HFValidationError,
@@ -69,16 +71,28 @@ def _download(name: str, revision: str) -> Path:
             snapshot_download(name, revision=revision, allow_patterns=[*text_files, "pytorch_model*.bin"])
         return folder
     except (RepositoryNotFoundError, HFValidationError):
-        raise UserError(f"model {name}: there is no such folder and no such model on the hub; check the name") from None
+        advice = f"did you mean {meant}?" if (meant := _likely(name)) else "check the name"
+        raise UserError(f"model {name}: there is no such folder and no such model on the hub; {advice}") from None
     except RevisionNotFoundError:
         raise UserError(f"model {name}: the hub has no revision {revision}; check model.revision") from None
-    except (LocalEntryNotFoundError, OSError) as error:
+    except (LocalEntryNotFoundError, OSError, httpx.HTTPError) as error:
         log.debug("hub: %s", error)
+        if meant := _likely(name):
+            raise UserError(
+                f"model {name}: is not in this machine's cache and the hub cannot be reached; did you mean {meant}?"
+            ) from None
         raise UserError(
             f"model {name}: is not in this machine's cache and the hub cannot be reached; where there is a network run "
             f"'hf download {name} --revision {revision} --local-dir model', copy the folder model here "
             "and set model.name to its path and model.revision to null"
         ) from None
+
+
+def _likely(name: str) -> str | None:
+    """The published model that a mistyped hub id is nearly the name of; None for one that is published or far from all."""
+    published = registry.hub_ids()
+    close = difflib.get_close_matches(name, published, 1, cutoff=0.95)
+    return close[0] if close and name not in published else None
 
 
 def _verify(name: str, commit: str | None, files: dict[str, str]) -> None:

@@ -47,6 +47,11 @@ def known(name: str) -> Known | None:
     return tested_family(name).known.get(name)
 
 
+def hub_ids() -> list[str]:
+    """The hub ids that the families' authors publish."""
+    return [name for family in FAMILIES for name in family.hub_ids]
+
+
 def text_files() -> list[str]:
     """Patterns of the files besides weights that any family needs, for a model whose family is not known yet."""
     return sorted({pattern for family in FAMILIES for pattern in family.files})

@@ -40,6 +40,11 @@ KNOWN = {
 }
 
 
+HUB_IDS = tuple(
+    f"facebook/esm2_{size}_UR50D" for size in ("t6_8M", "t12_35M", "t30_150M", "t33_650M", "t36_3B", "t48_15B")
+)
+
+
 def accepts(fields: Mapping[str, Any], _: Callable[[], set[str]]) -> bool:
     """Whether config.json is of the ESM family; `Config.read` refuses ESM-2's relatives with a reason."""
     return fields["model_type"] == "esm"
@@ -62,4 +67,4 @@ def build(
     return ESM2.from_checkpoint(config, checkpoint, tokenizer, kernels, dtype)
 
 
-FAMILY = Family("ESM-2", accepts, PROTEIN, cost, Config.read, tokenizer, build, KNOWN)
+FAMILY = Family("ESM-2", accepts, PROTEIN, cost, Config.read, tokenizer, build, KNOWN, HUB_IDS)
