@@ -19,8 +19,8 @@ from seqmill.engine import memory
 from seqmill.engine.pipeline import Pipeline
 from seqmill.inputs.sequences import Sequences
 from seqmill.kernels import attention
+from seqmill.kernels.interface import NotAvailable
 from seqmill.kernels.needs import AttentionNeeds
-from seqmill.kernels.packing import NotAvailable
 from seqmill.outputs.datasets import resolve
 
 pytestmark = [

@@ -9,8 +9,9 @@ import torch.nn.functional as F
 
 from seqmill.errors import UserError
 from seqmill.kernels import attention, packing, sdpa
+from seqmill.kernels.interface import NotAvailable, check_result
 from seqmill.kernels.needs import AttentionNeeds
-from seqmill.kernels.packing import NotAvailable, Packing, check_result
+from seqmill.kernels.packing import Packing
 
 CPU = torch.device("cpu")
 NEEDS = AttentionNeeds(4, 16)

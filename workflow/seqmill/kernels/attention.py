@@ -13,8 +13,9 @@ import torch
 
 from seqmill.errors import UserError, first_line
 from seqmill.kernels import sdpa
+from seqmill.kernels.interface import Attend, Kernel, NotAvailable, check_result
 from seqmill.kernels.needs import AttentionNeeds
-from seqmill.kernels.packing import Attend, Kernel, NotAvailable, Packing, check_result
+from seqmill.kernels.packing import Packing
 from seqmill.kernels.timing import gpu_seconds
 
 log = logging.getLogger(__name__)

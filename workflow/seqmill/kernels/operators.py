@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from seqmill.kernels.packing import Kernel
+from seqmill.kernels.interface import Kernel
 
 
 class Operators(NamedTuple):

@@ -1,8 +1,8 @@
-"""Packed batches: sequences end to end, no padding between them, in tokens; and what computes attention over them."""
+"""Packed batches: sequences end to end, no padding between them, in tokens."""
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -136,57 +136,3 @@ def similar(token_counts: np.ndarray, waste: float) -> list[tuple[int, int]]:
         bounds.append((start, stop))
         start = stop
     return bounds
-
-
-class Bias(Protocol):
-    """What a family adds to the attention scores by the distance of query and key; no kernel supports one yet."""
-
-
-class Attend(Protocol):
-    """Computes attention within each packed sequence."""
-
-    def __call__(
-        self,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        packing: Packing,
-        scale: float | None = None,
-        bias: Bias | None = None,
-    ) -> torch.Tensor:
-        """All (T, heads, head_dim), the result too. Slots behind the last sequence (the padding) have no defined values."""
-
-
-@dataclass(frozen=True)
-class Kernel:
-    """An attention implementation.
-
-    Attributes:
-        name: how the configuration asks for it.
-        version: what really runs, for logs and files.
-        biases: the kinds of bias that it supports.
-    """
-
-    name: str
-    version: str
-    attend: Attend
-    biases: frozenset[str | None] = frozenset({None})
-
-    @property
-    def is_flash(self) -> bool:
-        return self.name != "sdpa"
-
-
-class NotAvailable(Exception):
-    """Why a kernel cannot run here, in words for the log."""
-
-
-def check_result(what: str, found: torch.Tensor, expected: torch.Tensor) -> None:
-    """Compare what a kernel computed on this device with what was expected.
-
-    Raises:
-        NotAvailable: the relative L2 error is 2 % or more.
-    """
-    error = (found.float().cpu() - expected.float()).norm() / expected.float().norm()
-    if not error < 0.02:
-        raise NotAvailable(f"{what} computes wrong results on this GPU, relative error {error:.2g}")

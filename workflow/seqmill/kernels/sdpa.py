@@ -3,7 +3,8 @@
 import torch
 import torch.nn.functional as F
 
-from seqmill.kernels.packing import Bias, Kernel, Packing
+from seqmill.kernels.interface import Bias, Kernel
+from seqmill.kernels.packing import Packing
 
 
 def attend(
@@ -14,7 +15,7 @@ def attend(
     scale: float | None = None,
     bias: Bias | None = None,
 ) -> torch.Tensor:
-    """See `packing.Attend`. Neighbours of similar length run as one dense batch."""
+    """See `interface.Attend`. Neighbours of similar length run as one dense batch."""
     output = torch.zeros_like(query)
     for span, shape, slots, mask in packing.groups:
         dense = (x[span].unflatten(0, shape) if slots is None else x[slots] for x in (query, key, value))

@@ -6,7 +6,8 @@ import torch
 import triton
 import triton.language as tl
 
-from seqmill.kernels.packing import Bias, Kernel, Packing
+from seqmill.kernels.interface import Bias, Kernel
+from seqmill.kernels.packing import Packing
 
 
 @triton.jit
@@ -95,7 +96,7 @@ def attend(
     scale: float | None = None,
     bias: Bias | None = None,
 ) -> torch.Tensor:
-    """FlashAttention-2 (Dao 2023, arXiv:2307.08691); see `packing.Attend`.
+    """FlashAttention-2 (Dao 2023, arXiv:2307.08691); see `interface.Attend`.
 
     The kernels of flash-attn and PyTorch take tiles of 128 queries, of which a protein of 300 residues fills the last
     one by a third.

@@ -12,8 +12,8 @@ import triton.language as tl
 from torch import nn
 
 from seqmill.kernels import operators
+from seqmill.kernels.interface import check_result
 from seqmill.kernels.operators import Operators
-from seqmill.kernels.packing import check_result
 
 GELU_BLOCK = 2048
 MEAN_ROWS, MEAN_COLUMNS = 64, 64
