@@ -154,3 +154,12 @@ def test_summary_has_a_row_for_every_shard(small_run):
     assert summary["sequences"].tolist() == index["shard"].value_counts().sort_index().tolist()
     assert summary["residues"].tolist() == index.groupby("shard")["length"].sum().tolist()
     assert summary["longest"].tolist() == index.groupby("shard")["length"].max().tolist()
+
+
+def test_what_a_cpu_cannot_measure_is_left_out_of_the_summary_on_the_terminal(small_run):
+    said = verify.shown(small_run.check())
+    assert "None" not in said
+    assert "NaN" not in said
+    heading = said.splitlines()[0].split()
+    assert heading[:4] == ["shard", "sequences", "residues", "longest"]
+    assert not {"utilisation", "peak_GiB"} & set(heading)

@@ -4,6 +4,7 @@ That every other bad input is refused by what the scripts call is in the tests o
 """
 
 import subprocess
+import sys
 
 from refusals import SCRIPTS, run_python, run_shard, written
 
@@ -34,3 +35,9 @@ def test_weights_ends_in_one_line_and_writes_nothing(tmp_path):
     done = run_python(SCRIPTS / "weights.py", "--model", tmp_path, "--output", tmp_path / "weights.json")
     assert_one_line(done, f"error: model {tmp_path}: has no weights")
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(small_run):
+    command = f"{sys.executable} {SCRIPTS / 'show.py'} --embeddings {small_run.embeddings} --index {small_run.index} | head -1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

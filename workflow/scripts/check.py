@@ -25,7 +25,7 @@ def main() -> None:
     summary = verify.check(args.folders, args.records)
     verify.write_summary(summary, args.output)
     verify.remove_partials(args.folders)
-    print(summary.to_string(index=False))
+    print(verify.shown(summary))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,15 @@
 """Show what a result holds, where it is and how to read it."""
 
 import argparse
+import sys
 from pathlib import Path
 
 import h5py
 import pandas as pd
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from seqmill import cli
 
 READ = """\
 Read it in Python:
@@ -31,4 +36,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    cli.run(main)

@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable
 
@@ -34,10 +35,13 @@ def run(main: Callable[[], int | None]) -> None:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("error: interrupted")
+    except BrokenPipeError:
+        # Whoever read the output, `head` for one, has seen enough.
+        _drop_output()
+        sys.exit(128 + signal.SIGPIPE)
     except Exception as error:
         if is_disk_full(error):
-            # Otherwise Python, which flushes its output when it ends, would fail once more.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _drop_output()
             where = f"{error.filename}: " if getattr(error, "filename", None) else ""
             sys.exit(f"error: {where}{DISK_FULL}")
         if isinstance(error, OSError) and error.errno in FORBIDDEN and error.filename:
@@ -45,3 +49,8 @@ def run(main: Callable[[], int | None]) -> None:
         # Not a mistake of the user, so the log keeps the traceback; the last line still says what happened.
         log.exception("unexpected failure")
         sys.exit(f"error: {type(error).__name__}: {error}")
+
+
+def _drop_output() -> None:
+    """Send what is left of the output nowhere: otherwise Python, which flushes it when it ends, would fail once more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -174,6 +174,11 @@ def _summarise(folder: Path, found: Meta) -> dict[str, Any]:
     }
 
 
+def shown(summary: pd.DataFrame) -> str:
+    """The summary for a terminal, without the columns that say nothing on this machine."""
+    return summary.dropna(axis="columns", how="all").to_string(index=False)
+
+
 def remove_partials(folders: list[Path]) -> None:
     """Remove the partial results of shards that are all finished and valid."""
     for folder in folders:
