@@ -82,8 +82,8 @@ def listing(folder: Path) -> tuple[list[str], list[str]]:
 # The library
 
 
-def read(*paths: Path | str, invalid: str = "error") -> Iterator[Record]:
-    return read_all(paths, PROTEIN, invalid)
+def read(*paths: Path | str, invalid: str = "error", duplicate_ids: str = "error") -> Iterator[Record]:
+    return read_all(paths, PROTEIN, invalid, duplicate_ids)
 
 
 def records(*paths: Path | str, invalid: str = "error") -> list[tuple[str, bytes]]:

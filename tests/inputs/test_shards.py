@@ -16,6 +16,7 @@ from seqmill.inputs.fasta import Record
 from seqmill.models.esm2.family import cost as predicted_cost
 
 COLUMNS = ["id", "length", "sequence_sha256", "shard", "row", "duplicate_of", "residues_replaced"]
+COLUMNS += ["description", "renamed_from"]
 
 
 def proteins(**sequences):

@@ -53,7 +53,7 @@ def test_parameters_are_counted_before_loading(case):
 
 
 def test_planning_knows_the_alphabet(case):
-    config = {"model": {"name": str(case.folder)}, "sequences": {"invalid": "replace"}}
+    config = {"model": {"name": str(case.folder)}, "sequences": {"invalid": "replace", "duplicate_ids": "error"}}
     name = case.family.alphabet.name
     expected = "replace" if name == "protein" else ["replace", "--alphabet", name]
     assert configuration.shard_flags(config) == expected

@@ -54,6 +54,7 @@ FLAGS = [
     "--layers",
     "--pooling",
     "--invalid",
+    "--duplicate-ids",
     "--weights",
     "--batch-size",
     "--dataloader-workers",

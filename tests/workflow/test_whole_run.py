@@ -4,6 +4,7 @@ import json
 
 import pandas as pd
 from embeddings import read_attributes, read_embeddings, read_meta, relative_error
+from project import Project
 
 CHECKED = ["shard", "sequences", "residues", "longest", "dtype", "attention", "batch_size"]
 
@@ -40,3 +41,16 @@ def test_embeddings_say_how_they_were_made(undisturbed):
     assert "torch" in json.loads(attributes["versions"])
     for shard in "01":
         assert read_meta(folder / "embed" / shard)["fingerprint"] == attributes["fingerprint"]
+
+
+def test_the_workflow_numbers_them(project: Project, tiny_model):
+    (project.folder / "twice.fasta").write_text(">a first\nMKTAYIAKQR\n>a second\nMKVLAAGG\n")
+    project.configure(
+        fasta="twice.fasta", shards=1, model={"name": str(tiny_model)}, sequences={"duplicate_ids": "number"}
+    )
+    done = project.snakemake()
+    assert done.returncode == 0, done.stdout
+    index = pd.read_parquet(project.folder / "results/index.parquet")
+    assert index["id"].tolist() == ["a", "a_2"]
+    assert index["description"].tolist() == ["first", "second"]
+    assert index["renamed_from"].tolist()[1] == "a"

@@ -24,13 +24,14 @@ def main() -> None:
         help="what the sequences are, as the model takes them [%(default)s]",
     )
     options.add_argument(parser, "invalid")
+    options.add_argument(parser, "duplicate_ids")
     parser.add_argument(
         "--output", type=Path, required=True, help="folder for <shard>.fasta, records.parquet and SHA256SUMS"
     )
     args = parser.parse_args()
     cli.set_up_logging()
     family = families[args.alphabet]
-    records = read_all(args.fasta, family.alphabet, args.invalid)
+    records = read_all(args.fasta, family.alphabet, args.invalid, args.duplicate_ids)
     print(shards.shard(records, args.shards, args.output, family.cost))
 
 

@@ -85,7 +85,7 @@ OPTIONS = (
         Text("the path of a FASTA file (plain or gzip), or a list of them", several=True),
         REQUIRED,
         "the sequences",
-        "Ids are the first word of each header and must be unique over all files.",
+        "Ids are the first word of each header; see sequences.duplicate_ids.",
         changes_result=True,
     ),
     _result(
@@ -144,6 +144,14 @@ OPTIONS = (
         "error",
         "letters outside the model's alphabet: refuse the file, or replace them by X and count them",
         "The count is the column `residues_replaced` of the index.",
+    ),
+    _result(
+        "sequences",
+        "duplicate_ids",
+        Choice(("error", "number")),
+        "error",
+        "an id that comes more than once: refuse the file, or number the repetitions (id, id_2, id_3)",
+        "The id in the file is the column `renamed_from` of the index.",
     ),
     Option(
         "",

@@ -65,7 +65,7 @@ class Job:
             UserError: bad input or settings, or a result that is not finite.
         """
         source = Source.of(self.weights)
-        sequences = read_sequences(self.fasta, source, self.settings.invalid)
+        sequences = read_sequences(self.fasta, source, self.settings.invalid, self.settings.duplicate_ids)
         self.clock.mark("read_s")
         if not len(sequences):
             log.warning("%s holds no sequences: the result will be empty", self.fasta)

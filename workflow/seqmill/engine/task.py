@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from seqmill.inputs.fasta import read_records
+from seqmill.inputs.fasta import read_records, with_own_ids
 from seqmill.inputs.sequences import Sequences
 from seqmill.models.source import Source
 from seqmill.models.weights import Weights
@@ -65,10 +65,11 @@ class Task:
         return self.token_counts - (self.source.tokenizer.leading + self.source.tokenizer.trailing)
 
 
-def read_sequences(fasta: Path, source: Source, invalid: str) -> Sequences:
+def read_sequences(fasta: Path, source: Source, invalid: str, duplicate_ids: str) -> Sequences:
     """The sequences of a file in the alphabet of a model.
 
     Raises:
-        UserError: see `read_records`.
+        UserError: see `read_records` and `with_own_ids`.
     """
-    return Sequences(list(read_records(fasta, source.family.alphabet, invalid)))
+    records = read_records(fasta, source.family.alphabet, invalid)
+    return Sequences(list(with_own_ids(records, duplicate_ids)))

@@ -6,9 +6,10 @@ import stat
 import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from textwrap import shorten
 from typing import TextIO
 
 from Bio.SeqIO.FastaIO import SimpleFastaParser
@@ -25,8 +26,10 @@ PIECE = 2**20
 MAX_LETTERS = 10_000_000
 # Characters of a record's description and of blank lines, which are not kept: a description of 10 MB does no harm.
 MAX_SKIPPED = 15_000_000
-# Characters of an id in a message.
-SHOWN = 60
+# Characters of an id in a message, and ids in one.
+SHOWN, LISTED = 60, 10
+# Characters of a description that are kept; what the longest of UniProt's have is a few hundred.
+MAX_DESCRIPTION = 10_000
 
 OTHER_FORMATS = {
     "@": "FASTQ",
@@ -54,6 +57,8 @@ class Record:
 
     Attributes:
         replaced: letters outside the alphabet that were replaced.
+        description: the header behind the id.
+        renamed_from: the id in the file, if it was repeated and got a number.
     """
 
     id: str
@@ -61,6 +66,8 @@ class Record:
     path: Path
     line: int
     replaced: int = 0
+    description: str = ""
+    renamed_from: str | None = None
 
     @property
     def place(self) -> str:
@@ -90,26 +97,68 @@ def read_records(path: Path | str, alphabet: Alphabet, invalid: str = "error") -
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
 
 
-def read_all(paths: Iterable[Path | str], alphabet: Alphabet, invalid: str = "error") -> Iterator[Record]:
-    """Yield the records of several files; refuse a file without records and an id that comes twice.
+def read_all(
+    paths: Iterable[Path | str], alphabet: Alphabet, invalid: str = "error", duplicate_ids: str = "error"
+) -> Iterator[Record]:
+    """Yield the records of several files, each under an id of its own; refuse a file without records.
 
     Raises:
-        UserError: as `read_records`, and for empty files and duplicate ids.
+        UserError: as `read_records` and `with_own_ids`, and for empty files.
     """
-    seen: dict[str, tuple[Path, int]] = {}
+    return with_own_ids(_not_empty(paths, alphabet, invalid), duplicate_ids)
+
+
+def _not_empty(paths: Iterable[Path | str], alphabet: Alphabet, invalid: str) -> Iterator[Record]:
     for path in paths:
         empty = True
         for record in read_records(path, alphabet, invalid):
             empty = False
-            if record.id in seen:
-                first_path, first_line = seen[record.id]
-                raise UserError(
-                    f"{record.place} repeats the id of {first_path}, line {first_line}; give every record its own id"
-                )
-            seen[record.id] = record.path, record.line
             yield record
         if empty:
             raise UserError(f"{path}: the file is empty; it must hold at least one FASTA record")
+
+
+def with_own_ids(records: Iterable[Record], duplicate_ids: str) -> Iterator[Record]:
+    """Yield records so that no two have the same id.
+
+    `duplicate_ids` says what happens to an id that comes again: "error" refuses it, and names all of them when the
+    last record has been read; "number" appends _2, _3 and so on, and keeps the id in `Record.renamed_from`.
+
+    Raises:
+        UserError: ids are repeated (with duplicate_ids="error").
+    """
+    places: dict[str, tuple[Path, int]] = {}
+    numbers: dict[str, int] = {}
+    repeated: dict[str, Record] = {}
+    for record in records:
+        if record.id not in places:
+            places[record.id] = record.path, record.line
+            yield record
+        elif duplicate_ids == "error":
+            repeated.setdefault(record.id, record)
+        else:
+            name = record.id
+            while name in places:
+                numbers[record.id] = numbers.get(record.id, 1) + 1
+                name = f"{record.id}_{numbers[record.id]}"
+            places[name] = record.path, record.line
+            yield replace(record, id=name, renamed_from=record.id)
+    if repeated:
+        raise UserError(_describe_repeated(list(repeated.values()), places))
+
+
+def _describe_repeated(repeated: list[Record], places: dict[str, tuple[Path, int]]) -> str:
+    """The sentence for ids that come more than once, from the first record that repeats each."""
+    path, line = places[repeated[0].id]
+    advice = "give every record its own id, or set sequences.duplicate_ids to number (--duplicate-ids number)"
+    if len(repeated) == 1:
+        return f"{repeated[0].place} repeats the id of {path}, line {line}; {advice}"
+    ids = ", ".join(f"'{_shown(record.id, SHOWN)}'" for record in repeated[:LISTED])
+    shown = shorten(ids + (", ..." if len(repeated) > LISTED else ""), 150, placeholder=" ...")
+    return (
+        f"{repeated[0].place} repeats the id of {path}, line {line}; in all {len(repeated):,} ids are repeated: {shown}; "
+        f"{advice}"
+    )
 
 
 def _open(path: Path) -> TextIO:
@@ -186,7 +235,7 @@ def _record(title: str, letters: str, path: Path, line: int, alphabet: Alphabet,
     wrong = sequence.translate(None, alphabet.letters)
     if complaint := _complaint(name, sequence, wrong, alphabet, invalid):
         raise UserError(f"{_place(path, line, name)} {complaint}")
-    return Record(name, alphabet.replaced(sequence) if wrong else sequence, path, line, len(wrong))
+    return Record(name, alphabet.replaced(sequence) if wrong else sequence, path, line, len(wrong), _description(title))
 
 
 def _complaint(name: str, sequence: bytes, wrong: bytes, alphabet: Alphabet, invalid: str) -> str | None:
@@ -201,7 +250,7 @@ def _complaint(name: str, sequence: bytes, wrong: bytes, alphabet: Alphabet, inv
     if b">" in wrong:
         return f"has a '>' at position {sequence.index(b'>') + 1} of its sequence; a header begins a line"
     if wrong and invalid == "error":
-        return f"has {_describe(wrong, sequence, alphabet)}; correct it, or set sequences.invalid to replace"
+        return f"has {_describe(wrong, sequence, alphabet)}; correct it, or set sequences.invalid to replace (--invalid replace)"
     return None
 
 
@@ -210,10 +259,19 @@ def _id(title: str) -> str:
     return title.split(maxsplit=1)[0] if title.strip() else ""
 
 
+def _description(title: str) -> str:
+    """The header behind the first word; bytes that are not UTF-8 become question marks."""
+    words = title.split(maxsplit=1)
+    return words[1][:MAX_DESCRIPTION].strip().encode("utf-8", "replace").decode() if len(words) > 1 else ""
+
+
 def _place(path: Path, line: int, name: str) -> str:
-    shown = name if len(name) <= SHOWN else f"{name[:SHOWN]}..."
-    shown = shown if shown.isprintable() else ascii(shown)[1:-1]
-    return f"{path}, line {line}: record '{shown}'"
+    return f"{path}, line {line}: record '{_shown(name, SHOWN)}'"
+
+
+def _shown(name: str, length: int) -> str:
+    shown = name if len(name) <= length else f"{name[:length]}..."
+    return shown if shown.isprintable() else ascii(shown)[1:-1]
 
 
 def _describe(wrong: bytes, sequence: bytes, alphabet: Alphabet) -> str:

@@ -53,11 +53,13 @@ def find_distinct(records: Iterable[Record], temporary: BinaryIO) -> Distinct:
             temporary.write(record.sequence)
             offsets.append(offsets[-1] + len(record.sequence))
         duplicate_of = None if new else first_id[distinct]
-        rows.append((record.id, len(record.sequence), digest, distinct, duplicate_of, record.replaced))
+        about = record.replaced, record.description, record.renamed_from
+        rows.append((record.id, len(record.sequence), digest, distinct, duplicate_of, *about))
     temporary.flush()
     columns = ["id", "length", "sequence_sha256", "distinct", "duplicate_of", "residues_replaced"]
+    columns += ["description", "renamed_from"]
     # Otherwise a column of nothing but None would be stored without a type.
-    table = pd.DataFrame(rows, columns=columns).astype({"duplicate_of": "str"})
+    table = pd.DataFrame(rows, columns=columns).astype({"duplicate_of": "str", "renamed_from": "str"})
     letters = np.memmap(temporary, dtype=np.uint8, mode="r")
     return Distinct(table, letters, np.array(offsets), list(number))
 

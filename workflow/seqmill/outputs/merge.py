@@ -14,6 +14,8 @@ from seqmill.outputs.layout import check_space, lay_out
 from seqmill.outputs.names import EMBEDDINGS
 
 INDEX_COLUMNS = ["id", "length", "sequence_sha256", "shard", "row", "duplicate_of", "residues_replaced"]
+# Version 0.1 had no such columns in its table of records.
+INDEX_COLUMNS += ["description", "renamed_from"]
 
 
 def merge(folders: list[Path], records_path: Path, embeddings: Path, index: Path) -> str:
@@ -38,7 +40,7 @@ def merge(folders: list[Path], records_path: Path, embeddings: Path, index: Path
             problems = sources.copy(merged, [metas[folder] for folder in folders])
         verify.remove_unusable({folders[shard]: problem for shard, problem in problems.items()}, len(folders))
     with write_atomically(index) as temporary:
-        records[INDEX_COLUMNS].to_parquet(temporary, index=False)
+        records[[name for name in INDEX_COLUMNS if name in records]].to_parquet(temporary, index=False)
     duplicates = int(records["duplicate_of"].notna().sum())
     return f"{len(records):,} records ({duplicates:,} of them duplicates) in {embeddings} and {index}"
 

@@ -98,9 +98,12 @@ def alphabet(name: str) -> Alphabet:
 
 
 def shard_flags(config: dict[str, Any]) -> str | list[str]:
-    """The value of --invalid on the command line of shard.py, followed by the alphabet if it is not the first family's.
+    """The value of --invalid on the command line of shard.py, followed by other flags if they are not the defaults.
 
-    Snakemake compares these words: what was sharded before there was a choice of alphabets must not be sharded again.
+    Snakemake compares these words: what was sharded before there were these flags must not be sharded again.
     """
-    invalid, name = config["sequences"]["invalid"], alphabet(config["model"]["name"]).name
-    return invalid if name == next(iter(registry.alphabets())) else [invalid, "--alphabet", name]
+    sequences, name = config["sequences"], alphabet(config["model"]["name"]).name
+    flags = [] if name == next(iter(registry.alphabets())) else ["--alphabet", name]
+    if sequences["duplicate_ids"] != "error":
+        flags += ["--duplicate-ids", sequences["duplicate_ids"]]
+    return [sequences["invalid"], *flags] if flags else sequences["invalid"]
