@@ -21,6 +21,7 @@ from processes import Program, wait_until
 
 from seqmill.engine import tuning
 from seqmill.engine.pipeline import Pipeline
+from seqmill.errors import UserError
 from seqmill.outputs import partial
 
 BOTH = ("mean", "residues")
@@ -363,3 +364,25 @@ def test_three_retries_in_vain_end_in_a_diagnosis(small_fasta, tiny_model, tmp_p
     assert done.stdout.count("in a fresh process") == 1
     diagnosis = json.loads((tmp_path / "out/oom.json").read_text())
     assert (diagnosis["batch_size"], diagnosis["earlier"]) == (450, [BATCH])
+
+
+def test_a_finished_result_of_other_settings_is_replaced_only_on_request(embed, tmp_path, small_fasta):
+    assert embed(pooling=("mean",)) == 0
+    before = content(tmp_path / "out")
+    others = {
+        "pooling": {"pooling": ("mean", "bos")},
+        "dtype, layers": {"pooling": ("mean",), "dtype": "bfloat16", "layers": (0,)},
+        "sequences": {"pooling": ("mean",), **other_fasta(tmp_path, small_fasta)},
+    }
+    for named, changed in others.items():
+        with pytest.raises(UserError, match=f"out: holds a finished result of other {named}; give another folder"):
+            embed(**changed)
+        assert content(tmp_path / "out") == before
+    # The same again is no other result, and a damaged one is none.
+    assert embed(pooling=("mean",)) == 0
+    assert content(tmp_path / "out") == before
+    assert embed(pooling=("mean", "bos"), overwrite=True) == 0
+    assert read_meta(tmp_path / "out")["datasets"] == ["mean", "bos"]
+    (tmp_path / "out/meta.json").write_text("{")
+    assert embed(pooling=("mean",)) == 0
+    assert content(tmp_path / "out") == before

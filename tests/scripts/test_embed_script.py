@@ -68,6 +68,7 @@ FLAGS = [
     "--on-oom",
     "--device",
     "--keep-partial",
+    "--overwrite",
     "--verbose",
 ]
 

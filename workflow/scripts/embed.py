@@ -56,6 +56,7 @@ def parse() -> argparse.Namespace:
         help="keep FOLDER.partial (hard links, no extra space) until check.py removes it; needed by workflows that "
         "delete the output of killed jobs",
     )
+    add("--overwrite", action="store_true", help="replace a finished result of other settings or sequences in FOLDER")
     add("--verbose", action="store_true", help="log every batch, stream and operation")
     return parser.parse_args()
 

@@ -269,10 +269,11 @@ class _FromArguments:
 
 # What one embed job was asked for: the settings that embed.py has flags for, as `Kind.parsed` gives them, and
 #   device: auto, cpu, cuda or cuda:N;
-#   keep_partial: keep the partial result when the shard is finished, too.
+#   keep_partial: keep the partial result when the shard is finished, too;
+#   overwrite: replace a finished result of other settings.
 Settings = make_dataclass(
     "Settings",
-    [*_settings_fields(), ("device", str, "auto"), ("keep_partial", bool, False)],
+    [*_settings_fields(), ("device", str, "auto"), ("keep_partial", bool, False), ("overwrite", bool, False)],
     bases=(_FromArguments,),
     frozen=True,
 )

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from seqmill.engine import device as devices
-from seqmill.engine import oom, report, tuning
+from seqmill.engine import finished, oom, report, tuning
 from seqmill.engine.batching import PackedBatches, loader
 from seqmill.engine.lease import lease
 from seqmill.engine.pipeline import BatchResult, NotFinite, Pipeline
@@ -70,7 +70,6 @@ class Job:
         if not len(sequences):
             log.warning("%s holds no sequences: the result will be empty", self.fasta)
         with self.partial, lease(self.settings.device) as device:
-            self._clear_folder()
             try:
                 self._embed(source, sequences, device)
             except Exception as error:
@@ -81,8 +80,16 @@ class Job:
             self.partial.publish(self.folder / EMBEDDINGS)
         return 0
 
-    def _clear_folder(self) -> None:
-        """Remove what an earlier run left, so that results and diagnostics never exist together."""
+    def _clear_folder(self, task: Task) -> None:
+        """Remove what an earlier run left, so that results and diagnostics never exist together.
+
+        Raises:
+            UserError: it is a finished result of other settings or sequences, and is not to be overwritten.
+        """
+        if not self.settings.overwrite and (other := finished.differences(self.folder, task)):
+            raise UserError(
+                f"{self.folder}: holds a finished result of other {', '.join(other)}; give another folder, or --overwrite"
+            )
         self.folder.mkdir(parents=True, exist_ok=True)
         for pattern in (EMBEDDINGS, META, OOM, ".*.tmp"):
             for path in self.folder.glob(pattern):
@@ -92,6 +99,7 @@ class Job:
         """Everything between the sequences and the complete file."""
         self.choices["dtype"] = tuning.dtype(self.settings.dtype, device)
         self.task = task = Task.resolve(source, sequences, self.settings, self.choices["dtype"].value)
+        self._clear_folder(task)
         state = self._load_partial(task)
         settings, reason = self._in_force(state, device)
         check_space(self.partial.folder, task.content_counts[state.done :], task.datasets)

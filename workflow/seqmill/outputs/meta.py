@@ -97,10 +97,14 @@ def refuse_other_settings(folder: Path, meta: dict[str, Any], first: Path, refer
     Raises:
         UserError: it was made with another model or other settings.
     """
+    if differing := differences(meta, reference):
+        raise UserError(f"{folder} was made with other {', '.join(differing)} than {first}; {AGAIN}")
+
+
+def differences(meta: dict[str, Any], reference: dict[str, Any]) -> list[str]:
+    """What the fingerprints of two results differ in, in words; nothing where they are the same."""
     differing = [name for key, name in FINGERPRINT.items() if meta[key] != reference[key]]
-    if differing or meta["fingerprint"] != reference["fingerprint"]:
-        what = ", ".join(differing) or "settings"
-        raise UserError(f"{folder} was made with other {what} than {first}; {AGAIN}")
+    return differing or (["settings"] if meta["fingerprint"] != reference["fingerprint"] else [])
 
 
 def _is_intact(meta: dict[str, Any]) -> bool:
