@@ -17,8 +17,8 @@ class Kind(Protocol):
     def argument(self) -> dict[str, Any]:
         """What argparse's add_argument wants to know."""
 
-    def words(self, value: Any) -> list[str]:
-        """A value of config.yaml as words of the command line."""
+    def words(self, flag: str, value: Any) -> list[str]:
+        """A value of config.yaml as a flag and its words on the command line."""
 
     def parsed(self, value: Any) -> Any:
         """A value of config.yaml as `Settings` and the parsed command line have it."""
@@ -40,8 +40,8 @@ class Choice:
         kind = int if all(type(option) is int for option in self.options) else str
         return {"choices": [self.parsed(option) for option in self.options], "type": kind}
 
-    def words(self, value: Any) -> list[str]:
-        return [str(self.parsed(value))]
+    def words(self, flag: str, value: Any) -> list[str]:
+        return [flag, str(self.parsed(value))]
 
     def parsed(self, value: Any) -> Any:
         return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
@@ -73,8 +73,8 @@ class Several:
             return {"nargs": "+", "choices": list(self.options)}
         return {"nargs": "+", "type": int, "metavar": "N"}
 
-    def words(self, value: Any) -> list[str]:
-        return [str(item) for item in self.parsed(value)]
+    def words(self, flag: str, value: Any) -> list[str]:
+        return [flag, *map(str, self.parsed(value))]
 
     def parsed(self, value: Any) -> tuple[Any, ...]:
         items = value if isinstance(value, list | tuple) else [value]
@@ -97,8 +97,8 @@ class Number:
     def argument(self) -> dict[str, Any]:
         return {"type": self._read, "metavar": self.metavar}
 
-    def words(self, value: Any) -> list[str]:
-        return [str(value)]
+    def words(self, flag: str, value: Any) -> list[str]:
+        return [flag, str(value)]
 
     def parsed(self, value: Any) -> int | None:
         return None if value == "auto" else value
@@ -124,8 +124,8 @@ class Switch:
     def argument(self) -> dict[str, Any]:
         return {"action": argparse.BooleanOptionalAction}
 
-    def words(self, value: Any) -> list[str]:
-        raise NotImplementedError("a switch has no words: its flag says all")
+    def words(self, flag: str, value: Any) -> list[str]:
+        return [flag if value else f"--no-{flag.removeprefix('--')}"]
 
     def parsed(self, value: Any) -> bool:
         return value
@@ -150,8 +150,8 @@ class Text:
     def argument(self) -> dict[str, Any]:
         return {}
 
-    def words(self, value: Any) -> list[str]:
-        return [str(value)]
+    def words(self, flag: str, value: Any) -> list[str]:
+        return [flag, str(value)]
 
     def parsed(self, value: Any) -> Any:
         return value

@@ -60,9 +60,7 @@ class Option:
 
     def words(self, value: Any) -> list[str]:
         """The command line that says what config.yaml says."""
-        if isinstance(self.kind, Switch):
-            return [self.flag if value else f"--no-{self.flag.removeprefix('--')}"]
-        return [self.flag, *self.kind.words(value)]
+        return self.kind.words(self.flag, value)
 
 
 REQUIRED = object()
