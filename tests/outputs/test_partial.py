@@ -140,6 +140,14 @@ def test_an_interrupted_shard_goes_on_to_the_same_bytes(embed, undisturbed, tmp_
     assert_finished(tmp_path, undisturbed, resumed=True)
 
 
+def test_ctrl_c_says_what_is_saved(embed, fail_at, tmp_path, caplog):
+    fail_at(4, KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        embed()
+    saved = f"{kept(tmp_path)['done']} sequences are saved in {tmp_path / 'out.partial'}; the same command resumes"
+    assert saved in caplog.text
+
+
 def test_it_may_be_interrupted_again_and_again(embed, fail_at, undisturbed, tmp_path):
     for _ in range(3):
         fail_at(4)

@@ -106,6 +106,8 @@ class Partial:
         try:
             # What has been computed is not lost with the error that ends it.
             self.flush()
+            if kind is KeyboardInterrupt:
+                log.warning("%s sequences are saved in %s; the same command resumes", f"{self._saved():,}", self.folder)
         except (OSError, UserError) as error:
             if kind is None:
                 raise
@@ -227,13 +229,17 @@ class Partial:
                 self._failure = error
                 return
 
+    def _saved(self) -> int:
+        """How many sequences the next run need not compute."""
+        return self.state.done if self.file is not None else 0
+
     def _terminate(self) -> None:
         """Save progress and exit immediately, whatever other threads do."""
         try:
             # Not synced: a process that ends loses nothing that it has written, and there may be little time.
             self.flush(sync=False)
-            saved = self.state.done if self.file is not None else 0
-            log.warning("ended by SIGTERM; %s sequences are saved in %s for the next run", f"{saved:,}", self.folder)
+            saved = f"{self._saved():,}"
+            log.warning("ended by SIGTERM; %s sequences are saved in %s for the next run", saved, self.folder)
             self._saving.acquire()
             for child in multiprocessing.active_children():
                 child.kill()
