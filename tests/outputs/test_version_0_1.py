@@ -1,7 +1,7 @@
 """Files that version 0.1 wrote: shards are checked and merged, a partial result resumes, and new results fit to them."""
 
 import json
-import tarfile
+import shutil
 
 import h5py
 import numpy as np
@@ -17,8 +17,7 @@ from seqmill.outputs.merge import merge
 @pytest.fixture
 def old(tmp_path):
     """A folder of results of version 0.1."""
-    with tarfile.open(REPOSITORY / "tests/data/version_0_1.tar.gz") as archive:
-        archive.extractall(tmp_path, filter="data")
+    shutil.unpack_archive(REPOSITORY / "tests/data/version_0_1.tar.gz", tmp_path)
     return tmp_path
 
 
