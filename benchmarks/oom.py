@@ -210,7 +210,7 @@ def largest(case: Case, recommended: int, model: str, fasta: Path) -> int:
         load(source, dtype, device, settings.attention), device, task.datasets, settings.streams, settings.pin_memory
     )
     batches = partial(PackedBatches, task.sequences, task.token_counts, source.tokenizer, fill=True)
-    Trials(pipeline, settings, "", dtype, batches).compiled()
+    Trials(pipeline, settings, "", dtype, task.token_counts, batches).compiled()
     fits = 0
     for step in STEPS:
         tokens = int(step * recommended)

@@ -156,7 +156,7 @@ class Job:
         batches = partial(
             PackedBatches, task.sequences, task.token_counts, task.source.tokenizer, fill=fill, first=done
         )
-        self.trials = trials = Trials(self.pipeline, settings, reason, task.dtype, batches)
+        self.trials = trials = Trials(self.pipeline, settings, reason, task.dtype, task.token_counts[done:], batches)
         # Known now, for the report of an out of memory; compiled kernels may bring another.
         self.choices["attention"] = trials.attention()
         self.choices["compile"] = trials.compiled()
