@@ -97,7 +97,9 @@ def _become(arguments: list[str], folder: str, environment: dict[str, str], outp
         with suppress(ImportError):
             importlib.import_module("sitecustomize")
     sys.argv = arguments
-    if arguments[0].endswith(".py"):
+    is_script = arguments[0].endswith(".py")
+    sys.orig_argv = [sys.executable, *([] if is_script else ["-m"]), *arguments]
+    if is_script:
         runpy.run_path(arguments[0], run_name="__main__")
     else:
         runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)

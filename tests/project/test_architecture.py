@@ -22,13 +22,15 @@ MAY_IMPORT = {
     "options": {"outputs"},
     "planning": {"inputs", "models", "options"},
     "engine": {"inputs", "kernels", "models", "outputs", "options"},
+    "commands": {"inputs", "models", "outputs", "options", "engine"},
+    "__main__": {"commands"},
 }
 # Head nodes, sharding, checking and merging must not wait for torch.
 WITHOUT_TORCH = [
     *("inputs", "outputs", "planning"),
     *("kernels.needs", "models.family", "models.registry", "models.hub", "models.source", "models.tokenizers"),
     *("models.esm2.config", "models.esm2.family"),
-    *("options", "cli", "engine.allocator"),
+    *("options", "cli", "engine.allocator", "commands"),
 ]
 
 

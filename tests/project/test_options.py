@@ -4,14 +4,13 @@ import argparse
 import dataclasses
 import json
 import re
-import runpy
-import sys
 
 import pytest
 import yaml
-from paths import REPOSITORY, SCHEMAS, SCRIPTS
+from paths import REPOSITORY, SCHEMAS
 
 from seqmill import options
+from seqmill.commands import embed
 from seqmill.kernels import attention
 from seqmill.kinds import Choice, Number, Several
 from seqmill.options import OPTIONS, REQUIRED, Settings
@@ -23,19 +22,11 @@ from seqmill.planning import manual
 DEMONSTRATION = {"fasta", "model.name", "shards"}
 
 
-def embed_parser(monkeypatch) -> argparse.ArgumentParser:
-    """The parser of embed.py, caught while it parses."""
-    caught = []
-
-    def catch(parser, *_):
-        caught.append(parser)
-        raise SystemExit
-
-    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", catch)
-    monkeypatch.setattr(sys, "argv", ["embed.py"])
-    with pytest.raises(SystemExit):
-        runpy.run_path(str(SCRIPTS / "embed.py"))["parse"]()
-    return caught[0]
+def embed_parser() -> argparse.ArgumentParser:
+    """The parser of the command embed."""
+    parser = argparse.ArgumentParser()
+    embed.add_arguments(parser)
+    return parser
 
 
 def flatten(config: dict) -> dict:
@@ -47,7 +38,7 @@ def flatten(config: dict) -> dict:
     return found
 
 
-def test_command_line_settings_schema_configuration_and_manual_agree(monkeypatch):
+def test_command_line_settings_schema_configuration_and_manual_agree():
     """Every setting's name, choices and default, in all five places."""
     schema = json.loads((SCHEMAS / "config.schema.json").read_text())
     nested = {name: part.get("properties", part) for name, part in schema["properties"].items()}
@@ -58,7 +49,7 @@ def test_command_line_settings_schema_configuration_and_manual_agree(monkeypatch
         r"^\| `(\S+)` \| (.+?) \| (.+?) \| .+ \|$", (REPOSITORY / "config/README.md").read_text(), re.MULTILINE
     )
     in_manual = {key: (default, values) for key, default, values in rows}
-    actions = {flag: action for action in embed_parser(monkeypatch)._actions for flag in action.option_strings}
+    actions = {flag: action for action in embed_parser()._actions for flag in action.option_strings}
     settings = Settings()
 
     keys = [option.key for option in OPTIONS]

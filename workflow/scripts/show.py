@@ -1,39 +1,11 @@
-"""Show what a result holds, where it is and how to read it."""
+"""Show what a result holds: the command `seqmill show`, without an installation."""
 
-import argparse
 import sys
 from pathlib import Path
 
-import h5py
-import pandas as pd
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from seqmill import cli
-
-READ = """\
-Read it in Python:
-
-    import h5py, pandas as pd
-    index = pd.read_parquet("{index}")
-    mean = h5py.File("{embeddings}")["mean"][:]   # row i belongs to index.id[i]
-"""
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--embeddings", type=Path, required=True)
-    parser.add_argument("--index", type=Path, required=True)
-    args = parser.parse_args()
-    index = pd.read_parquet(args.index)
-    print(f"\n{len(index):,} proteins are embedded.\n")
-    with h5py.File(args.embeddings) as file:
-        for name, dataset in file.items():
-            print(f"  {args.embeddings}  {name:8} {' x '.join(map(str, dataset.shape))}, {dataset.dtype}")
-        print(f"  {args.index}  {', '.join(index.columns)}\n")
-        print(f"model {file.attrs['model']}, {file.attrs['dtype']}, attention {file.attrs['attention']}\n")
-    print(READ.format(index=args.index, embeddings=args.embeddings))
-
+from seqmill import commands
 
 if __name__ == "__main__":
-    cli.run(main)
+    commands.run("show")

@@ -13,7 +13,7 @@ from seqmill.outputs.names import META
 
 log = logging.getLogger(__name__)
 
-SCHEMA = Path(__file__).resolve().parents[2] / "schemas/meta.schema.json"
+SCHEMA = Path(__file__).resolve().parents[1] / "schemas/meta.schema.json"
 AGAIN = "run again with --forcerun embed"
 # What the fingerprint is taken of, and what each is called in a message.
 FINGERPRINT = {

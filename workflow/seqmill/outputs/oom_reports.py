@@ -12,7 +12,7 @@ from seqmill.files import read_json
 from seqmill.outputs.names import OOM
 from seqmill.units import GIB
 
-SCHEMA = Path(__file__).resolve().parents[2] / "schemas/oom.schema.json"
+SCHEMA = Path(__file__).resolve().parents[1] / "schemas/oom.schema.json"
 
 
 def collect(folders: list[Path], destination: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from seqmill.options import OPTIONS, REQUIRED, SECTIONS, Option
 
 ROOT = Path(__file__).resolve().parents[3]
-SCHEMA, MANUAL = ROOT / "workflow/schemas/config.schema.json", ROOT / "config/README.md"
+SCHEMA, MANUAL = ROOT / "workflow/seqmill/schemas/config.schema.json", ROOT / "config/README.md"
 TABLE = re.compile(r"(?<=<!-- settings -->\n).*?(?=<!-- end of settings -->)", re.DOTALL)
 
 

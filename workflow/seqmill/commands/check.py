@@ -1,0 +1,24 @@
+"""Check that every shard is complete, undamaged and made with the same model and settings; write a summary of them.
+
+The folders of shards that ran out of memory or are damaged are removed, so that the next run repeats exactly these.
+"""
+
+import argparse
+from pathlib import Path
+
+from seqmill.outputs import oom_reports, verify
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--folders", nargs="+", type=Path, required=True, help="one folder per shard, in order")
+    parser.add_argument("--records", type=Path, required=True, help="records.parquet of the command shard")
+    parser.add_argument("--oom", type=Path, required=True, help="where out-of-memory diagnoses go")
+    parser.add_argument("--output", type=Path, required=True, help="table of the shards (TSV)")
+
+
+def run(args: argparse.Namespace) -> None:
+    oom_reports.collect(args.folders, args.oom)
+    summary = verify.check(args.folders, args.records)
+    verify.write_summary(summary, args.output)
+    verify.remove_partials(args.folders)
+    print(verify.shown(summary))

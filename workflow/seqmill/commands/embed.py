@@ -1,0 +1,96 @@
+"""Embed the sequences of one FASTA file with a language model, on one GPU or on the CPU.
+
+Writes a folder with embeddings.h5 and meta.json, or with oom.json if memory ran out (exit status 3). Finished batches
+are saved in FOLDER.partial; after an interruption the same command resumes from them.
+"""
+
+import argparse
+import logging
+import multiprocessing
+import os
+import sys
+import time
+from pathlib import Path
+from typing import NoReturn
+
+from seqmill import options
+from seqmill.engine import allocator
+from seqmill.errors import EXIT_OUT_OF_MEMORY
+from seqmill.inputs import sha256sums
+
+log = logging.getLogger(__name__)
+
+# Close enough to the start of the process: nothing slow is imported before.
+STARTED = time.perf_counter()
+
+MAX_RETRIES = 3
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--fasta", type=Path, required=True, help="the sequences, plain or gzip")
+    add("--output", type=Path, required=True, metavar="FOLDER", help="folder for the result; created if need be")
+    add(
+        "--verify-fasta",
+        action="store_true",
+        help="first compare it with the SHA256SUMS that the command shard wrote beside it",
+    )
+    result = parser.add_argument_group("what to compute (changes the result)")
+    options.add_arguments(result, changes_result=True)
+    result.add_argument(
+        "--weights",
+        type=Path,
+        metavar="JSON",
+        help="record of the model written by the command weights, instead of --model",
+    )
+    speed = parser.add_argument_group("how to compute (changes speed and memory only)")
+    options.add_arguments(speed, changes_result=False)
+    add = speed.add_argument
+    add(
+        "--device",
+        default="auto",
+        help="auto, cpu, cuda or cuda:N; auto takes a free GPU if there is one [%(default)s]",
+    )
+    add("--retry", type=int, default=0, help=argparse.SUPPRESS)
+    add(
+        "--keep-partial",
+        action="store_true",
+        help="keep FOLDER.partial (hard links, no extra space) until the command check removes it; needed by workflows that "
+        "delete the output of killed jobs",
+    )
+    add("--overwrite", action="store_true", help="replace a finished result of other settings or sequences in FOLDER")
+    add("--verbose", action="store_true", help="log every batch, stream and operation")
+
+
+def run(args: argparse.Namespace) -> int:
+    in_force = allocator.configure(args.expandable_segments)
+    allocator.keep_host_memory()
+    if args.weights is not None:
+        os.environ["HF_HUB_OFFLINE"] = "1"
+    if args.verify_fasta:
+        sha256sums.verify(args.fasta)
+    # Only now: torch reads the allocator's configuration when it starts, and --help need not wait for it.
+    from seqmill.engine.job import Job
+    from seqmill.models import hub
+    from seqmill.models.weights import Weights
+
+    found = Weights.load(args.weights) if args.weights else hub.resolve(args.model, args.revision)
+    settings = options.Settings.of(args)
+    log.debug("settings: %s", settings)
+    job = Job(args.fasta, args.output, found, settings, in_force, STARTED)
+    status = job.run()
+    if status == EXIT_OUT_OF_MEMORY and args.on_oom == "retry" and job.recommended and args.retry < MAX_RETRIES:
+        retry(job.recommended, args.retry + 1)
+    return status
+
+
+def retry(batch_size: int, number: int) -> NoReturn:
+    """Become a fresh process that does the same with another batch size: nothing of this one's memory remains."""
+    log.warning("retry %d of %d in a fresh process, batch size %s", number, MAX_RETRIES, f"{batch_size:,}")
+    for child in multiprocessing.active_children():
+        child.kill()
+    # What the driver has open holds memory on the GPU.
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    os.execv(
+        sys.executable, [sys.executable, *sys.orig_argv[1:], "--batch-size", str(batch_size), "--retry", str(number)]
+    )

@@ -1,0 +1,32 @@
+"""Check FASTA files and assign their distinct sequences to shards of equal predicted cost."""
+
+import argparse
+from pathlib import Path
+
+from seqmill import options
+from seqmill.inputs import shards
+from seqmill.inputs.fasta import read_all
+from seqmill.models import registry
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--fasta", nargs="+", required=True, help="the sequences, plain or gzip")
+    parser.add_argument("--shards", type=int, required=True, help="how many shards")
+    parser.add_argument(
+        "--alphabet",
+        choices=list(registry.alphabets()),
+        default=registry.FAMILIES[0].alphabet.name,
+        help="what the sequences are, as the model takes them [%(default)s]",
+    )
+    options.add_argument(parser, "invalid")
+    options.add_argument(parser, "duplicate_ids")
+    parser.add_argument(
+        "--output", type=Path, required=True, help="folder for <shard>.fasta, records.parquet and SHA256SUMS"
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    # Of the families that share an alphabet, the first one's cost counts.
+    family = next(family for family in registry.FAMILIES if family.alphabet.name == args.alphabet)
+    records = read_all(args.fasta, family.alphabet, args.invalid, args.duplicate_ids)
+    print(shards.shard(records, args.shards, args.output, family.cost))

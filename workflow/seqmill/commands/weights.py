@@ -1,0 +1,19 @@
+"""Find a model in a folder, the hub's cache or the hub; verify and record its checksums."""
+
+import argparse
+from pathlib import Path
+
+from seqmill import options
+from seqmill.models import hub
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    options.add_argument(parser, "name", required=True)
+    options.add_argument(parser, "revision")
+    parser.add_argument("--output", type=Path, required=True, help="record to write (JSON)")
+
+
+def run(args: argparse.Namespace) -> None:
+    found = hub.resolve(args.model, args.revision)
+    found.save(args.output)
+    print(f"model {found.name}: {found.folder}, checksum {found.checksum}")
