@@ -17,13 +17,13 @@ test: .venv/test  ## Run the tests
 lint: .venv/dev  ## What CI checks besides the tests
 	ruff check
 	ruff format --check
-	snakefmt --check Snakefile workflow/rules
+	snakefmt --check Snakefile workflow/Snakefile workflow/rules
 	snakemake --lint
 
 format: .venv/dev  ## Format Python and Snakemake files
 	ruff check --fix
 	ruff format
-	snakefmt Snakefile workflow/rules
+	snakefmt Snakefile workflow/Snakefile workflow/rules
 
 clean:  ## Remove results, logs and the environment
 	rm -rf results logs .snakemake .venv

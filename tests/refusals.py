@@ -93,7 +93,7 @@ def records(*paths: Path | str, invalid: str = "error") -> list[tuple[str, bytes
 
 def shard(records: Iterator[Record], count: int, folder: Path) -> str:
     """Write shards as for ESM-2."""
-    return shards.shard(records, count, folder, cost)
+    return shards.shard({None: records}, count, folder, cost)
 
 
 def find_model(name: Path | str, revision: str | None = None) -> Weights:

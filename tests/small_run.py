@@ -40,16 +40,16 @@ class SmallRun:
         self.embeddings, self.index = folder / "embeddings.h5", folder / "index.parquet"
 
     def embed(self, model: Path, fasta: Path, **settings: Any) -> None:
-        shards.shard(read_all([fasta], PROTEIN), len(self.parts), self.folder / "shards", cost)
+        shards.shard({None: read_all([fasta], PROTEIN)}, len(self.parts), self.folder / "shards", cost)
         for shard, part in enumerate(self.parts):
             assert embed(model, self.folder / f"shards/{shard}.fasta", part, **settings) == 0
 
     def check(self) -> pd.DataFrame:
         """The table of the shards."""
-        return verify.check(self.parts, self.records)
+        return verify.check(self.parts, [self.records])
 
     def merge(self) -> None:
-        merge(self.parts, self.records, self.embeddings, self.index)
+        merge(self.parts, [self.records], self.embeddings, self.index)
 
     def copy(self, folder: Path) -> "SmallRun":
         """Copies of the shards' folders; the table of records is the same."""

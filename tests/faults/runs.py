@@ -144,7 +144,7 @@ def wait_for_script(run: Run, process: subprocess.Popen[str], stage: str) -> int
         for pid in processes_of(run):
             with gone_is_fine():
                 arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-                if len(arguments) > 1 and arguments[1].endswith(f"scripts/{stage}.py".encode()):
+                if len(arguments) > 2 and arguments[1].endswith(b"/seqmill") and arguments[2] == stage.encode():
                     return pid
         time.sleep(0.05)
     return None

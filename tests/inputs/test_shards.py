@@ -29,7 +29,7 @@ def sha256(sequence):
 
 def distinct_of(tmp_path, records):
     with (tmp_path / "sequences").open("w+b") as file:
-        return shards.find_distinct(records, file)
+        return shards.find_distinct({None: records}, file)
 
 
 def duplicates(records):
@@ -157,7 +157,7 @@ def test_assigning_is_the_same_every_time():
 @pytest.fixture
 def sharded(tmp_path, small_fasta):
     folder = tmp_path / "shards"
-    line = shards.shard(read(small_fasta), 3, folder, predicted_cost)
+    line = shards.shard({None: read(small_fasta)}, 3, folder, predicted_cost)
     return folder, line
 
 
@@ -209,7 +209,7 @@ def test_shard_files_are_longest_first_and_balanced(sharded):
 
 
 def test_more_shards_than_sequences_writes_empty_files(tmp_path):
-    line = shards.shard(iter(proteins(a="MKT", b="MKV")), 4, tmp_path / "shards", predicted_cost)
+    line = shards.shard({None: iter(proteins(a="MKT", b="MKV"))}, 4, tmp_path / "shards", predicted_cost)
     sizes = [(tmp_path / f"shards/{shard}.fasta").stat().st_size for shard in range(4)]
     assert sorted(map(bool, sizes)) == [False, False, True, True]
     assert "2 distinct sequences" in line
@@ -217,7 +217,7 @@ def test_more_shards_than_sequences_writes_empty_files(tmp_path):
 
 def test_sharding_twice_gives_the_same_bytes(tmp_path, small_fasta):
     for name in ("one", "two"):
-        shards.shard(read(small_fasta), 3, tmp_path / name, predicted_cost)
+        shards.shard({None: read(small_fasta)}, 3, tmp_path / name, predicted_cost)
     for file in ("0.fasta", "1.fasta", "2.fasta"):
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
     one, two = (pd.read_parquet(tmp_path / name / "records.parquet") for name in ("one", "two"))
@@ -230,7 +230,7 @@ def test_an_error_while_reading_leaves_nothing(tmp_path):
         raise RuntimeError("the disk is on fire")
 
     with pytest.raises(RuntimeError, match="on fire"):
-        shards.shard(broken(), 2, tmp_path / "shards", predicted_cost)
+        shards.shard({None: broken()}, 2, tmp_path / "shards", predicted_cost)
     assert list((tmp_path / "shards").iterdir()) == []
 
 
@@ -244,13 +244,15 @@ def test_an_error_while_reading_leaves_nothing(tmp_path):
     ids=["FASTQ", "truncated gzip", "empty"],
 )
 def test_a_bad_input_leaves_nothing(tmp_path, content, says):
-    assert says in refusal(shards.shard, read(written(tmp_path, content)), 2, tmp_path / "shards", predicted_cost)
+    assert says in refusal(
+        shards.shard, {None: read(written(tmp_path, content))}, 2, tmp_path / "shards", predicted_cost
+    )
     assert list((tmp_path / "shards").iterdir()) == []
 
 
 def test_replaced_letters_are_counted_in_the_table(tmp_path):
     path = written(tmp_path, b">a\nMKJT-AY\n>b\nMKXTXAY\n")
-    shards.shard(read(path, invalid="replace"), 1, tmp_path / "shards", predicted_cost)
+    shards.shard({None: read(path, invalid="replace")}, 1, tmp_path / "shards", predicted_cost)
     records = pd.read_parquet(tmp_path / "shards/records.parquet")
     assert records["residues_replaced"].tolist() == [2, 0]
     assert (tmp_path / "shards/0.fasta").read_text().splitlines()[1:] == ["MKXTXAY"]
@@ -258,7 +260,7 @@ def test_replaced_letters_are_counted_in_the_table(tmp_path):
 
 def test_the_table_has_the_same_types_with_and_without_duplicates(tmp_path):
     """A column of nothing but None is stored without a type, and tables of two inputs would not fit together."""
-    shards.shard(iter(proteins(a="MKT", b="MKV")), 1, tmp_path / "without", predicted_cost)
-    shards.shard(iter(proteins(a="MKT", b="MKT")), 1, tmp_path / "with", predicted_cost)
+    shards.shard({None: iter(proteins(a="MKT", b="MKV"))}, 1, tmp_path / "without", predicted_cost)
+    shards.shard({None: iter(proteins(a="MKT", b="MKT"))}, 1, tmp_path / "with", predicted_cost)
     without, with_one = (pq.read_schema(tmp_path / name / "records.parquet") for name in ("without", "with"))
     assert without.types == with_one.types

@@ -19,7 +19,7 @@ def test_many_sequences_of_one_residue(tmp_path, demo_model):
     folders = [tmp_path / f"{shard}" for shard in range(3)]
     for number, folder in enumerate(folders):
         embed(found, tmp_path / f"shards/{number}.fasta", folder, pooling=("mean", "residues"))
-    merge(folders, tmp_path / "shards/records.parquet", tmp_path / "all.h5", tmp_path / "index.parquet")
+    merge(folders, [tmp_path / "shards/records.parquet"], tmp_path / "all.h5", tmp_path / "index.parquet")
     with h5py.File(tmp_path / "all.h5") as file:
         mean, residues, offsets = file["mean"][:], file["residues"][:], file["offsets"][:]
     assert offsets.tolist() == list(range(5_001))

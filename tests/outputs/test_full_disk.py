@@ -95,7 +95,12 @@ def test_weights_on_a_full_disk_end_in_one_sentence(full, demo_model):
 def test_merge_on_a_full_disk_ends_in_one_sentence(full, demo_model, tmp_path):
     shard(read(written(tmp_path, GOOD)), 1, tmp_path / "shards")
     embed(find_model(demo_model), tmp_path / "shards/0.fasta", tmp_path / "0")
-    merge = ([tmp_path / "0"], tmp_path / "shards/records.parquet", tmp_path / "embeddings.h5", full / "index.parquet")
+    merge = (
+        [tmp_path / "0"],
+        [tmp_path / "shards/records.parquet"],
+        tmp_path / "embeddings.h5",
+        full / "index.parquet",
+    )
     assert refusal(merge_shards, *merge) == f"{full}: {FULL}"
     assert [path.name for path in full.iterdir()] == ["filler"]
 

@@ -47,9 +47,9 @@ def test_it_says_nothing_of_its_datasets_and_is_understood(old):
 
 
 def test_its_shards_are_checked_and_merge_to_the_same(old):
-    summary = verify.check(folders(old), old / "shards/records.parquet")
+    summary = verify.check(folders(old), [old / "shards/records.parquet"])
     assert summary["sequences"].sum() == 8
-    merge(folders(old), old / "shards/records.parquet", old / "new.h5", old / "new.parquet")
+    merge(folders(old), [old / "shards/records.parquet"], old / "new.h5", old / "new.parquet")
     assert_same_values(old / "new.h5", old / "embeddings.h5")
     assert (old / "new.parquet").read_bytes() == (old / "index.parquet").read_bytes()
 
@@ -60,7 +60,7 @@ def test_one_of_its_shards_merges_with_a_new_one(old):
     assert embed(old / "model", old / "shards/1.fasta", old / "embed/1", pooling=("mean", "residues")) == 0
     old_meta, new_meta = (json.loads((folder / "meta.json").read_text()) for folder in folders(old))
     assert new_meta["fingerprint"] == old_meta["fingerprint"]
-    merge(folders(old), old / "shards/records.parquet", old / "new.h5", old / "new.parquet")
+    merge(folders(old), [old / "shards/records.parquet"], old / "new.h5", old / "new.parquet")
     with h5py.File(old / "new.h5") as file, h5py.File(old / "embeddings.h5") as expected:
         for name in ("mean", "residues"):
             np.testing.assert_allclose(file[name][:], expected[name][:], rtol=1e-4, atol=1e-5)

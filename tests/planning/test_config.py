@@ -3,6 +3,7 @@
 import pytest
 from refusals import refusal
 
+from seqmill.errors import UserError
 from seqmill.planning import config as configuration
 
 BAD_CONFIGURATIONS = {
@@ -56,3 +57,17 @@ def test_checking_fills_in_defaults_and_leaves_its_argument_alone():
     assert checked["model"]["dtype"] == "float32"
     assert checked["model"]["pooling"] == ["mean"]
     assert checked["performance"]["batch_size"] == "auto"
+
+
+def test_nested_settings_of_the_command_line_are_text():
+    """As `--config 'performance={"batch_size":1024}'` gives them."""
+    said = {"batch_size": "1024", "pin_memory": "True", "dataloader_workers": "auto", "compile": "false"}
+    model = {"layers": ["0", "-1"], "revision": "null", "name": "1024"}
+    config = configuration.check({"fasta": "a.fasta", "performance": said, "model": model})
+    found = config["performance"]
+    assert [found[key] for key in said] == [1024, True, "auto", False]
+    assert config["model"]["layers"] == [0, -1]
+    assert config["model"]["name"] == "1024"
+    assert config["model"]["revision"] is None
+    with pytest.raises(UserError, match=r"performance.batch_size cannot be 'many'"):
+        configuration.check({"fasta": "a.fasta", "performance": {"batch_size": "many"}})

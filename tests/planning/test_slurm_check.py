@@ -65,3 +65,9 @@ def test_other_answers_refuse_nothing(sbatch, words):
 def test_no_sbatch_refuses_nothing(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     slurm.check("embed", {"slurm_partition": "gpu"}, {})
+
+
+def test_a_machine_without_slurm(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match=r"no sbatch.*login node.*--profile profiles/local"):
+        slurm.require()

@@ -158,7 +158,7 @@ def sharded(case, tmp_path):
     text = fasta.read_text()
     fasta.write_text(text + ">twin\n" + text.split("\n")[1] + "\n")
     records = read_all([fasta], case.family.alphabet)
-    shards.shard(records, 2, tmp_path / "shards", case.family.cost)
+    shards.shard({None: records}, 2, tmp_path / "shards", case.family.cost)
     return tmp_path
 
 
@@ -168,9 +168,9 @@ def run(case, folder):
         output.parent.mkdir(exist_ok=True)
         assert embed(case, folder / f"shards/{shard}.fasta", output) == 0
     records = folder / "shards/records.parquet"
-    summary = verify.check(folders, records)
+    summary = verify.check(folders, [records])
     assert summary["sequences"].sum() == len(LENGTHS)
-    merge(folders, records, folder / "all.h5", folder / "index.parquet")
+    merge(folders, [records], folder / "all.h5", folder / "index.parquet")
     with h5py.File(folder / "all.h5") as file:
         return {name: file[name][:] for name in file}
 

@@ -36,11 +36,11 @@ def test_values_have_the_shape_and_type_of_their_dataset(case, name, dtype):
 
 def test_files_and_the_merged_result_hold_what_was_computed(case, name, tmp_path):
     fasta = case.fasta(tmp_path / "x.fasta", LENGTHS)
-    shards.shard(read_all([fasta], case.family.alphabet), 2, tmp_path / "shards", case.family.cost)
+    shards.shard({None: read_all([fasta], case.family.alphabet)}, 2, tmp_path / "shards", case.family.cost)
     folders = [tmp_path / "0", tmp_path / "1"]
     for shard, folder in enumerate(folders):
         assert embed(case, tmp_path / f"shards/{shard}.fasta", folder, pooling=(name,), layers=(1, 2)) == 0
-    merge(folders, tmp_path / "shards/records.parquet", tmp_path / "all.h5", tmp_path / "index.parquet")
+    merge(folders, [tmp_path / "shards/records.parquet"], tmp_path / "all.h5", tmp_path / "index.parquet")
     datasets = resolve((1, 2), (name,), case.model.config.width, "float32")
     parts = {file.ids()[row]: value for file, row, value in values_of(folders, datasets[0].name)}
     with EmbeddingFile(tmp_path / "all.h5") as merged:

@@ -3,24 +3,29 @@ rule check:
 
     Needs: the folders of all shards.
     Gives: a table of the shards. Shards that ran out of memory are listed with a recommended batch size, their
-    diagnosis moves to results/oom and their folder is removed, so that the next run repeats exactly these.
+    diagnosis moves to the folder oom and their folder is removed, so that the next run repeats exactly these.
     """
     input:
-        folders=expand("results/embed/{shard}", shard=SHARDS),
-        records="results/shards/records.parquet",
-        checksums="results/shards/SHA256SUMS",
+        folders=of_rounds(FOLDERS, shard=SHARDS),
+        records=of_rounds(RECORDS),
+        checksums=of_rounds(CHECKSUMS),
     output:
-        summary=report("results/summary.tsv", category="Shards", caption="../report/summary.rst"),
+        summary=report(SUMMARY, category="Shards", caption="../report/summary.rst"),
     log:
-        "logs/check.log",
+        f"<logs>/check{DOT_ROUND}.log",
+    localrule: True
     conda:
         "../../envs/seqmill.yaml"
+    params:
+        command=command,
     shell:
         """
-        python "$SCRIPTS"/check.py \
+        python {params.command:q} check \
             --folders {input.folders:q} \
             --records {input.records:q} \
-            --oom results/oom \
             --output {output.summary:q} \
-            2>&1 | save {log:q}
+            2>&1 | (
+            trap '' TERM INT
+            exec tee {log:q}
+        )
         """

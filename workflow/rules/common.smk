@@ -5,25 +5,48 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-ROOT = Path(workflow.basedir)
-# A shell variable and no param: a moved checkout would make Snakemake run finished shards again.
-SCRIPTS = ROOT / "workflow/scripts"
-# `save` shows and logs what a tool says. SLURM sends SIGTERM to all processes of a job, and a terminal SIGINT: what saves
-# the log must not end before the tool's last words.
-shell.prefix("set -euo pipefail; SCRIPTS={SCRIPTS:q}; save() (trap '' TERM INT; exec tee \"$1\"); ")
-
-sys.path.insert(0, str(ROOT / "workflow"))
+try:
+    # In a checkout Snakemake finds it beside the Snakefile.
+    import seqmill
+except ImportError:
+    raise WorkflowError(
+        "seqmill's library is missing where Snakemake runs, and a workflow that is imported from an address does not bring it "
+        "along; install it there with pip, from the same address or checkout"
+    )
 
 from seqmill.errors import UserError
 from seqmill.planning import config as configuration
-from seqmill.planning import paths, slurm
+from seqmill.planning import paths, samples, slurm
 from seqmill.planning import resources as demand
 
+# The folder of the library, which Python runs as the command seqmill.
+SEQMILL = Path(seqmill.__file__).parent
+
+
+# Snakemake does not compare parameters that depend on the output: so a moved checkout, or a parameter that runs without
+# samples have no use for, runs nothing again.
+def command(wildcards, output):
+    """What Python runs."""
+    return SEQMILL
+
+
+def sample_flags(wildcards, output):
+    return ["--sample", wildcards.sample] if SAMPLES else []
+
+
+def located(path):
+    """Where a path of a rule is, with the prefix and the path variables that an importing workflow sets."""
+    return workflow.pathvars.apply(workflow.modifier.path_modifier.replace_prefix(path))
+
+
 try:
-    paths.check_path("the folder of seqmill", str(ROOT))
+    paths.check_path("the folder of seqmill", str(SEQMILL))
     config = configuration.check(config)
-    FASTA = paths.fasta_files(config)
+    # An importing workflow may have rules that make them.
+    SAMPLES = samples.read_samples(config, must_exist=not IMPORTED)
+    FASTA = None if SAMPLES else paths.fasta_files(config, must_exist=not IMPORTED)
     MODEL_FILES = paths.model_files(config["model"]["name"])
+    ROUNDS = samples.plan_rounds(SAMPLES, Path(located("<results>/shards"))) if SAMPLES else {}
 except UserError as error:
     raise WorkflowError(str(error))
 
@@ -32,13 +55,50 @@ SHARDS = range(demand.shard_count(config, GPUS))
 # None where a cluster runs the jobs.
 CORES = workflow.resource_settings.cores if workflow.is_main_process else None
 
-if config["performance"]["gpus"] != "auto":
+if config["performance"]["gpus"] != "auto" and not IMPORTED:
     # As `--resources gpu=N` would, which takes precedence.
     workflow.global_resources.setdefault("gpu", GPUS)
+
+# Parts of paths. Without samples there is one round of one input, and neither is named.
+IN_ROUND, DOT_ROUND = ("{round}/", ".{round}") if SAMPLES else ("", "")
+IN_SAMPLE, DOT_SAMPLE = ("{sample}/", ".{sample}") if SAMPLES else ("", "")
+FOLDERS = f"<results>/embed/{IN_ROUND}{{shard}}"
+RECORDS = f"<results>/shards/{IN_ROUND}records.parquet"
+CHECKSUMS = f"<results>/shards/{IN_ROUND}SHA256SUMS"
+SUMMARY = f"<results>/summary{DOT_ROUND}.tsv"
+MERGED = [f"<results>/{IN_SAMPLE}{name}" for name in ("embeddings.h5", "index.parquet")]
+RESULTS = [expand(MERGED, sample=SAMPLES), expand(SUMMARY, round=ROUNDS)] if SAMPLES else [*MERGED, SUMMARY]
 
 
 wildcard_constraints:
     shard=r"\d+",
+    round=r"\d+",
+    sample="[^/]+",
+
+
+def outside(files):
+    """Files of the user, to which the prefix of an importing workflow does not apply."""
+    return [local(file) for file in files] if IMPORTED else files
+
+
+def fasta_of_round(wildcards):
+    return outside(ROUNDS[int(wildcards.round)].files if SAMPLES else FASTA)
+
+
+def shard_flags(wildcards):
+    return configuration.shard_flags(config, ROUNDS[int(wildcards.round)].flags if SAMPLES else None)
+
+
+def of_rounds(pattern, before=False, **values):
+    """An input function: the files of all rounds up to that of a job, or of those before it."""
+
+    def files(wildcards):
+        if not SAMPLES:
+            return [] if before else expand(pattern, **values)
+        number = int(wildcards.get("round") or samples.round_of(wildcards.sample, ROUNDS))
+        return [file for n in range(1, number + (not before)) for file in expand(pattern, round=n, **values)]
+
+    return files
 
 
 def check_slurm():
@@ -46,9 +106,10 @@ def check_slurm():
     if workflow.executor_plugin.name != "slurm":
         return
     to_submit = {job.rule.name: job for job in workflow.dag.needrun_jobs() if not job.is_local}
-    for rule, job in to_submit.items():
-        try:
+    try:
+        slurm.require()
+        for rule, job in to_submit.items():
             slurm.check(rule, job.resources, workflow.resource_settings.overwrite_resources.get(rule, {}))
-        except UserError as error:
-            # A WorkflowError would bring lines of the workflow's code along.
-            sys.exit(f"error: {error}")
+    except UserError as error:
+        # A WorkflowError would bring lines of the workflow's code along.
+        sys.exit(f"error: {error}")

@@ -4,18 +4,18 @@ rule embed:
     Needs: the shard's FASTA with its checksum, and the record of the model.
     Gives: a folder with embeddings.h5 and meta.json. Out of memory leaves oom.json there instead and is not a failure
     of this rule, or Snakemake would delete the diagnosis: check reads it and fails. Finished batches are saved in
-    results/embed/<shard>.partial, which is not an output: after an interruption the next run resumes from there.
+    <shard>.partial beside it, which is not an output: after an interruption the next run resumes from there.
     """
     input:
-        fasta="results/shards/{shard}.fasta",
-        checksums="results/shards/SHA256SUMS",
-        weights="results/weights.json",
+        fasta=f"<results>/shards/{IN_ROUND}{{shard}}.fasta",
+        checksums=CHECKSUMS,
+        weights="<results>/weights.json",
     output:
-        folder=directory("results/embed/{shard}"),
+        folder=directory(FOLDERS),
     log:
-        "logs/embed/{shard}.log",
+        f"<logs>/embed/{IN_ROUND}{{shard}}.log",
     benchmark:
-        "logs/embed/{shard}.benchmark.tsv"
+        f"<logs>/embed/{IN_ROUND}{{shard}}.benchmark.tsv"
     conda:
         "../../envs/seqmill.yaml"
     threads: demand.threads_per_shard(CORES, len(SHARDS), GPUS)
@@ -27,14 +27,15 @@ rule embed:
         # Speed and memory only: when this changes, Snakemake repeats nothing that is finished, ...
         performance=configuration.performance_flags(config),
     params:
+        command=command,
         # ... and every shard when this does: it can change the result.
         result=configuration.result_flags(config),
-    # SLURM sends SIGTERM to all processes of a job: without the trap, embed would be killed within a second, before it
-    # could save its progress.
+    # SLURM sends SIGTERM to all processes of a job, and a terminal SIGINT: without the first trap, embed would be killed
+    # within a second, before it could save its progress; without the second, its last words would be lost.
     shell:
         """
         trap : TERM
-        python "$SCRIPTS"/embed.py \
+        python {params.command:q} embed \
             --fasta {input.fasta:q} \
             --verify-fasta \
             --weights {input.weights:q} \
@@ -42,5 +43,8 @@ rule embed:
             --keep-partial \
             {params.result} \
             {resources.performance} \
-            2>&1 | save {log:q} || [ $? -eq 3 ]
+            2>&1 | (
+            trap '' TERM INT
+            exec tee {log:q}
+        ) || [ $? -eq 3 ]
         """

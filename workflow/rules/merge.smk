@@ -2,28 +2,35 @@ rule merge:
     """Put the shards together: input order, original ids, duplicates restored.
 
     Needs: the folders of all shards, passed by check, and the table of records.
-    Gives: one HDF5 file and an index with a row per input record.
+    Gives: one HDF5 file and an index with a row per input record; for each sample, where there are samples.
     """
     input:
-        folders=expand("results/embed/{shard}", shard=SHARDS),
-        records="results/shards/records.parquet",
-        checksums="results/shards/SHA256SUMS",
-        checked="results/summary.tsv",
+        folders=of_rounds(FOLDERS, shard=SHARDS),
+        records=of_rounds(RECORDS),
+        checksums=of_rounds(CHECKSUMS),
+        checked=of_rounds(SUMMARY),
     output:
-        embeddings="results/embeddings.h5",
-        index="results/index.parquet",
+        embeddings=MERGED[0],
+        index=MERGED[1],
     log:
-        "logs/merge.log",
+        f"<logs>/merge{DOT_SAMPLE}.log",
     benchmark:
-        "logs/merge.benchmark.tsv"
+        f"<logs>/merge{DOT_SAMPLE}.benchmark.tsv"
     conda:
         "../../envs/seqmill.yaml"
+    params:
+        command=command,
+        sample=sample_flags,
     shell:
         """
-        python "$SCRIPTS"/merge.py \
+        python {params.command:q} merge \
             --folders {input.folders:q} \
             --records {input.records:q} \
             --embeddings {output.embeddings:q} \
             --index {output.index:q} \
-            2>&1 | save {log:q}
+            {params.sample:q} \
+            2>&1 | (
+            trap '' TERM INT
+            exec tee {log:q}
+        )
         """

@@ -1,30 +1,37 @@
 rule shard:
     """Check the input and assign its distinct sequences to shards of equal predicted cost, longest first.
 
-    Needs: the FASTA files of the configuration.
+    Needs: the FASTA files of the configuration; with samples, those of a round, and what earlier rounds have.
     Gives: one FASTA per shard, named by sequence hash, a table of all records, and the checksums of them all.
     """
     input:
-        fasta=FASTA,
+        fasta=fasta_of_round,
+        earlier=of_rounds(RECORDS, before=True),
     output:
-        shards=expand("results/shards/{shard}.fasta", shard=SHARDS),
-        records="results/shards/records.parquet",
-        checksums="results/shards/SHA256SUMS",
+        shards=expand(f"<results>/shards/{IN_ROUND}{{shard}}.fasta", shard=SHARDS, allow_missing=True),
+        records=RECORDS,
+        checksums=CHECKSUMS,
     log:
-        "logs/shard.log",
+        f"<logs>/shard{DOT_ROUND}.log",
     benchmark:
-        "logs/shard.benchmark.tsv"
+        f"<logs>/shard{DOT_ROUND}.benchmark.tsv"
     conda:
         "../../envs/seqmill.yaml"
     params:
+        command=command,
         shards=len(SHARDS),
-        sequences=configuration.shard_flags(config),
+        sequences=shard_flags,
+        folder=subpath(output.records, parent=True),
     shell:
         """
-        python "$SCRIPTS"/shard.py \
+        python {params.command:q} shard \
             --fasta {input.fasta:q} \
+            --earlier {input.earlier:q} \
             --shards {params.shards} \
             --invalid {params.sequences:q} \
-            --output results/shards \
-            2>&1 | save {log:q}
+            --output {params.folder:q} \
+            2>&1 | (
+            trap '' TERM INT
+            exec tee {log:q}
+        )
         """

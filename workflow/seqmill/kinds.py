@@ -133,7 +133,7 @@ class Switch:
 
 @dataclass(frozen=True)
 class Text:
-    """A string, or null where it is `optional`; a list of strings where it may be `several`."""
+    """A string, or null where it is `optional`; a list of strings, or either by name, where it may be `several`."""
 
     words_for: str
     optional: bool = False
@@ -142,7 +142,10 @@ class Text:
     def schema(self) -> dict[str, Any]:
         one = {"type": ["string", "null"]} if self.optional else {"type": "string", "minLength": 1}
         many = {"type": "array", "items": one, "minItems": 1, "uniqueItems": True}
-        return {"anyOf": [one, many]} if self.several else one
+        if not self.several:
+            return one
+        named = {"type": "object", "minProperties": 1, "additionalProperties": {"anyOf": [one, many]}}
+        return {"anyOf": [one, many, named]}
 
     def values(self) -> str:
         return self.words_for

@@ -80,10 +80,14 @@ OPTIONS = (
     Option(
         "",
         "fasta",
-        Text("the path of a FASTA file (plain or gzip), or a list of them", several=True),
+        Text(
+            "the path of a FASTA file (plain or gzip), a list of them, samples with either (name: path), or a sample sheet "
+            "(.tsv)",
+            several=True,
+        ),
         REQUIRED,
         "the sequences",
-        "Ids are the first word of each header; see sequences.duplicate_ids.",
+        "Ids are the first word of each header; see sequences.duplicate_ids. Each sample has a result of its own.",
         changes_result=True,
     ),
     _result(

@@ -11,13 +11,19 @@ from seqmill.outputs import oom_reports, verify
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--folders", nargs="+", type=Path, required=True, help="one folder per shard, in order")
-    parser.add_argument("--records", type=Path, required=True, help="records.parquet of the command shard")
-    parser.add_argument("--oom", type=Path, required=True, help="where out-of-memory diagnoses go")
+    parser.add_argument(
+        "--records",
+        nargs="+",
+        type=Path,
+        required=True,
+        help="records.parquet of the command shard; of several rounds of samples all, in order",
+    )
     parser.add_argument("--output", type=Path, required=True, help="table of the shards (TSV)")
+    parser.add_argument("--oom", type=Path, help="where out-of-memory diagnoses go [the folder oom beside the output]")
 
 
 def run(args: argparse.Namespace) -> None:
-    oom_reports.collect(args.folders, args.oom)
+    oom_reports.collect(args.folders, args.oom or args.output.parent / "oom")
     summary = verify.check(args.folders, args.records)
     verify.write_summary(summary, args.output)
     verify.remove_partials(args.folders)

@@ -4,13 +4,28 @@ import argparse
 from pathlib import Path
 
 from seqmill import options
-from seqmill.inputs import shards
+from seqmill.inputs import rounds, shards
 from seqmill.inputs.fasta import read_all
 from seqmill.models import registry
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fasta", nargs="+", required=True, help="the sequences, plain or gzip")
+    parser.add_argument(
+        "--sample",
+        nargs="+",
+        action="append",
+        metavar=("NAME", "FASTA"),
+        help="files of --fasta that belong to this sample; repeat it for each",
+    )
+    parser.add_argument(
+        "--earlier",
+        nargs="*",
+        type=Path,
+        default=[],
+        metavar="RECORDS",
+        help="records.parquet of the rounds of samples before this one, whose sequences are left out",
+    )
     parser.add_argument("--shards", type=int, required=True, help="how many shards")
     parser.add_argument(
         "--alphabet",
@@ -28,5 +43,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     # Of the families that share an alphabet, the first one's cost counts.
     family = next(family for family in registry.FAMILIES if family.alphabet.name == args.alphabet)
-    records = read_all(args.fasta, family.alphabet, args.invalid, args.duplicate_ids)
-    print(shards.shard(records, args.shards, args.output, family.cost))
+    samples = {name: paths for name, *paths in args.sample or [[None, *args.fasta]]}
+    records = {
+        name: read_all(paths, family.alphabet, args.invalid, args.duplicate_ids) for name, paths in samples.items()
+    }
+    earlier = rounds.places(args.earlier) if args.sample else None
+    print(shards.shard(records, args.shards, args.output, family.cost, earlier))
+    if args.sample:
+        rounds.write(args.output, samples)

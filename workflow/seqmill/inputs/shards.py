@@ -3,7 +3,7 @@
 import hashlib
 import heapq
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -14,6 +14,12 @@ import pandas as pd
 from seqmill.files import reports_full_disk, write_atomically
 from seqmill.inputs import sha256sums
 from seqmill.inputs.fasta import Record
+from seqmill.inputs.rounds import RECORDS
+
+# The number of a distinct sequence that is not in this round's shards.
+ELSEWHERE = -1
+
+Samples = Mapping[str | None, Iterable[Record]]
 
 
 @dataclass
@@ -22,7 +28,8 @@ class Distinct:
 
     Attributes:
         records: one row per input record, in input order: id, length, sequence_sha256, distinct (which
-            distinct sequence), duplicate_of (id of the first record with it, or None), residues_replaced.
+            distinct sequence; ELSEWHERE for one that an earlier round has), duplicate_of (id of the first record of its
+            sample with it, or None), residues_replaced, description, renamed_from, sample.
         letters: (total letters,) uint8, the distinct sequences end to end, in order of appearance.
         offsets: (distinct + 1,) int64, where each begins in `letters`.
         hashes: SHA-256 of each distinct sequence, hexadecimal.
@@ -38,29 +45,33 @@ class Distinct:
         return np.diff(self.offsets)
 
 
-def find_distinct(records: Iterable[Record], temporary: BinaryIO) -> Distinct:
-    """Read all records; keep each distinct sequence once, in the file `temporary` and not in memory."""
+def find_distinct(samples: Samples, temporary: BinaryIO, earlier: Container[str] = ()) -> Distinct:
+    """Read all records; keep each distinct sequence once, in the file `temporary` and not in memory.
+
+    Args:
+        earlier: hashes of the sequences that earlier rounds have, which are left out.
+    """
     number: dict[str, int] = {}
-    first_id: list[str] = []
     offsets = [0]
     rows = []
-    for record in records:
-        digest = hashlib.sha256(record.sequence).hexdigest()
-        distinct = number.setdefault(digest, len(number))
-        new = distinct == len(first_id)
-        if new:
-            first_id.append(record.id)
-            temporary.write(record.sequence)
-            offsets.append(offsets[-1] + len(record.sequence))
-        duplicate_of = None if new else first_id[distinct]
-        about = record.replaced, record.description, record.renamed_from
-        rows.append((record.id, len(record.sequence), digest, distinct, duplicate_of, *about))
+    for sample, records in samples.items():
+        first_id: dict[str, str] = {}
+        for record in records:
+            digest = hashlib.sha256(record.sequence).hexdigest()
+            first = first_id.setdefault(digest, record.id)
+            distinct = ELSEWHERE if digest in earlier else number.setdefault(digest, len(number))
+            if distinct == len(offsets) - 1:
+                temporary.write(record.sequence)
+                offsets.append(offsets[-1] + len(record.sequence))
+            about = record.replaced, record.description, record.renamed_from, sample
+            duplicate_of = None if first == record.id else first
+            rows.append((record.id, len(record.sequence), digest, distinct, duplicate_of, *about))
     temporary.flush()
     columns = ["id", "length", "sequence_sha256", "distinct", "duplicate_of", "residues_replaced"]
-    columns += ["description", "renamed_from"]
+    columns += ["description", "renamed_from", "sample"]
     # Otherwise a column of nothing but None would be stored without a type.
     table = pd.DataFrame(rows, columns=columns).astype({"duplicate_of": "str", "renamed_from": "str"})
-    letters = np.memmap(temporary, dtype=np.uint8, mode="r")
+    letters = np.memmap(temporary, dtype=np.uint8, mode="r") if offsets[-1] else np.empty(0, np.uint8)
     return Distinct(table, letters, np.array(offsets), list(number))
 
 
@@ -90,49 +101,69 @@ def assign(lengths: np.ndarray, costs: np.ndarray, shards: int) -> list[np.ndarr
 def imbalance(costs: np.ndarray, assigned: list[np.ndarray]) -> float:
     """How much longer the slowest shard takes than the mean one: 0.02 is 2 %."""
     loads = np.array([costs[indices].sum() for indices in assigned])
-    return float(loads.max() / loads.mean() - 1)
+    return float(loads.max() / loads.mean() - 1) if loads.any() else 0.0
 
 
-def write_shards(distinct: Distinct, assigned: list[np.ndarray], folder: Path) -> None:
+def write_shards(distinct: Distinct, assigned: list[np.ndarray], folder: Path, earlier: pd.DataFrame | None) -> None:
     """Write `<shard>.fasta` files (headers are sequence hashes), `records.parquet` and their `SHA256SUMS` into `folder`.
 
-    `records.parquet` is `Distinct.records` with `distinct` resolved to `shard` and `row` (place in the shard).
+    `records.parquet` is `Distinct.records` with `distinct` resolved to `shard` and `row` (place in the shard), and, in
+    a round of samples, to `round`.
+
+    Args:
+        earlier: see `rounds.places`; None for a run without samples.
     """
-    shard_of = np.empty(len(distinct.hashes), dtype=np.int64)
-    row_of = np.empty(len(distinct.hashes), dtype=np.int64)
-    folder.mkdir(parents=True, exist_ok=True)
+    places = np.empty((len(distinct.hashes), 2), dtype=np.int64)
     for shard, indices in enumerate(assigned):
-        shard_of[indices] = shard
-        row_of[indices] = np.arange(len(indices))
+        places[indices] = np.stack([np.full(len(indices), shard), np.arange(len(indices))], axis=1)
         with write_atomically(folder / f"{shard}.fasta") as temporary, temporary.open("wb") as handle:
             for index in indices.tolist():
                 start, stop = distinct.offsets[index : index + 2]
                 handle.write(b">%s\n%s\n" % (distinct.hashes[index].encode(), distinct.letters[start:stop].tobytes()))
-    records = distinct.records.drop(columns="distinct")
-    records.insert(3, "shard", shard_of[distinct.records["distinct"]])
-    records.insert(4, "row", row_of[distinct.records["distinct"]])
-    with write_atomically(folder / "records.parquet") as temporary:
+    records = distinct.records.drop(columns=["distinct", "sample"])
+    which = distinct.records["distinct"].to_numpy()
+    shard_and_row = np.full((len(which), 2), ELSEWHERE, dtype=np.int64)
+    shard_and_row[which != ELSEWHERE] = places[which[which != ELSEWHERE]]
+    records.insert(3, "shard", shard_and_row[:, 0])
+    records.insert(4, "row", shard_and_row[:, 1])
+    if earlier is not None:
+        records["sample"] = distinct.records["sample"]
+        records["round"] = earlier["round"].max() + 1 if len(earlier) else 1
+        known = which == ELSEWHERE
+        columns = ["round", "shard", "row"]
+        records.loc[known, columns] = earlier.loc[records.loc[known, "sequence_sha256"], columns].to_numpy()
+    with write_atomically(folder / RECORDS) as temporary:
         records.to_parquet(temporary, index=False)
-    sha256sums.write(folder, [*(f"{shard}.fasta" for shard in range(len(assigned))), "records.parquet"])
+    sha256sums.write(folder, [*(f"{shard}.fasta" for shard in range(len(assigned))), RECORDS])
 
 
-def shard(records: Iterable[Record], shards: int, folder: Path, cost: Callable[[np.ndarray], np.ndarray]) -> str:
-    """Split `records` into `shards` files in `folder`; returns a one-line summary for people.
+def shard(
+    samples: Samples,
+    shards: int,
+    folder: Path,
+    cost: Callable[[np.ndarray], np.ndarray],
+    earlier: pd.DataFrame | None = None,
+) -> str:
+    """Split records into `shards` files in `folder`; returns a one-line summary for people.
 
     Args:
+        samples: the records of each sample; of one without a name in a run without samples.
         cost: letters per sequence to the relative time that the model takes for each.
+        earlier: the sequences that earlier rounds have, see `rounds.places`; None for a run without samples.
 
     Raises:
         UserError: the disk is full.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with reports_full_disk(folder), tempfile.TemporaryFile(dir=folder) as temporary:
-        distinct = find_distinct(records, temporary)
+        distinct = find_distinct(samples, temporary, () if earlier is None else set(earlier.index))
         lengths = distinct.lengths
         costs = cost(lengths)
         assigned = assign(lengths, costs, shards)
-        write_shards(distinct, assigned, folder)
-        return (
-            f"{len(distinct.records):,} records, {len(lengths):,} distinct sequences, {lengths.sum():,} residues to embed, "
-            f"longest {lengths.max():,}; {shards} shards, predicted imbalance {imbalance(costs, assigned):.2%}"
-        )
+        write_shards(distinct, assigned, folder, earlier)
+    known = int((distinct.records["distinct"] == ELSEWHERE).sum())
+    return (
+        f"{len(distinct.records):,} records, {len(lengths):,} distinct sequences, {lengths.sum():,} residues to embed, "
+        f"longest {lengths.max(initial=0):,}; {shards} shards, predicted imbalance {imbalance(costs, assigned):.2%}"
+        + (f"; {known:,} records have sequences of earlier samples" if known else "")
+    )

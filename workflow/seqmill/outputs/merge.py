@@ -1,12 +1,13 @@
 """The merged result: one HDF5 file in input order, and its index."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from seqmill.errors import UserError
 from seqmill.files import write_atomically
 from seqmill.outputs import verify
 from seqmill.outputs.embedding_file import EmbeddingFile, cut, sequence_checksum
@@ -16,45 +17,70 @@ from seqmill.outputs.names import EMBEDDINGS
 INDEX_COLUMNS = ["id", "length", "sequence_sha256", "shard", "row", "duplicate_of", "residues_replaced"]
 # Version 0.1 had no such columns in its table of records.
 INDEX_COLUMNS += ["description", "renamed_from"]
+# Where there are samples: the round whose shard it is.
+INDEX_COLUMNS += ["round"]
 
 
-def merge(folders: list[Path], records_path: Path, embeddings: Path, index: Path) -> str:
-    """Write the merged file and the index; returns a line for people. Values are verified while they are copied.
+def merge(
+    folders: list[Path], records: Sequence[Path], embeddings: Path, index: Path, sample: str | None = None
+) -> str:
+    """Write the merged file and the index; returns a line for people.
+
+    Values are verified while they are copied, but for shards of which other samples have a part.
+
+    Args:
+        folders, records: see `verify.inspect`; of the sample's round and of all before.
+        sample: whose records to take; None for a run without samples.
 
     Raises:
         UserError: a shard is missing, damaged, of another input, or made with another model or settings.
     """
-    metas = verify.inspect(folders, records_path)
-    records = pd.read_parquet(records_path)
+    metas = verify.inspect(folders, records)
+    table = _read_records(records[-1], sample)
     with ExitStack() as stack:
         files = [stack.enter_context(EmbeddingFile(folder / EMBEDDINGS)) for folder in folders]
         attributes = dict(files[0].attributes)
         kernels = {kernel for file in files for kernel in file.attributes["attention"].split(", ")}
         attributes["attention"] = ", ".join(sorted(kernels))
-        sources = Sources(files, records)
+        sources = Sources(files, table, len(folders) // len(records))
         datasets, token_counts = files[0].datasets, sources.token_counts()
         check_space(embeddings.parent, token_counts, datasets)
         temporary = stack.enter_context(write_atomically(embeddings))
-        lay_out(temporary, records["id"], records["length"].to_numpy(), token_counts, datasets, attributes)
+        lay_out(temporary, table["id"], table["length"].to_numpy(), token_counts, datasets, attributes)
         with EmbeddingFile(temporary, writable=True) as merged:
             problems = sources.copy(merged, [metas[folder] for folder in folders])
         verify.remove_unusable({folders[shard]: problem for shard, problem in problems.items()}, len(folders))
     with write_atomically(index) as temporary:
-        records[[name for name in INDEX_COLUMNS if name in records]].to_parquet(temporary, index=False)
-    duplicates = int(records["duplicate_of"].notna().sum())
-    return f"{len(records):,} records ({duplicates:,} of them duplicates) in {embeddings} and {index}"
+        table[[name for name in INDEX_COLUMNS if name in table]].to_parquet(temporary, index=False)
+    duplicates = int(table["duplicate_of"].notna().sum())
+    return f"{len(table):,} records ({duplicates:,} of them duplicates) in {embeddings} and {index}"
+
+
+def _read_records(path: Path, sample: str | None) -> pd.DataFrame:
+    table = pd.read_parquet(path)
+    if sample is None:
+        return table
+    own = table[table["sample"] == sample]
+    if own.empty:
+        raise UserError(f"{path}: has no sample {sample}; its samples are {', '.join(table['sample'].unique())}")
+    return own.reset_index(drop=True)
 
 
 class Sources:
     """Where the values of each record come from: record i is `files[shards[i]]`'s sequence `rows[i]`.
 
+    Args:
+        shards: of each round of samples.
+
     Attributes:
         first: (records,) whether a record is the first with its sequence.
     """
 
-    def __init__(self, files: list[EmbeddingFile], records: pd.DataFrame):
+    def __init__(self, files: list[EmbeddingFile], records: pd.DataFrame, shards: int):
         self.files = files
         self.shards, self.rows = records["shard"].to_numpy(), records["row"].to_numpy()
+        if "round" in records:
+            self.shards = self.shards + (records["round"].to_numpy() - 1) * shards
         self.first = records["duplicate_of"].isna().to_numpy()
 
     def token_counts(self) -> np.ndarray:
@@ -66,7 +92,7 @@ class Sources:
         return counts
 
     def copy(self, merged: EmbeddingFile, metas: list[verify.Meta]) -> dict[int, str]:
-        """Fill the merged file; compare what was read with the shards' checksums.
+        """Fill the merged file; compare what was read with the checksums of the shards that were read as a whole.
 
         Returns:
             Shards that are damaged, by number, and how.
@@ -81,9 +107,13 @@ class Sources:
                     problems.setdefault(int(shard), verify.not_finite(name, row))
                 merged.write(np.arange(start, start + len(sizes)), {name: values})
             for shard, meta in enumerate(metas):
-                if problem := verify.differs(meta, name, checksums[shard]):
+                if self._is_whole(shard) and (problem := verify.differs(meta, name, checksums[shard])):
                     problems.setdefault(shard, problem)
         return problems
+
+    def _is_whole(self, shard: int) -> bool:
+        """Whether all sequences of a shard are among the records."""
+        return int((self.first & (self.shards == shard)).sum()) == len(self.files[shard].lengths)
 
     def _blocks(self, merged: EmbeddingFile, name: str) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
         """First record, values and rows per record of stretches of the merged dataset."""

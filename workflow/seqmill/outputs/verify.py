@@ -1,7 +1,7 @@
 """Finished shards, verified: complete, undamaged, of the input's sequences, and made with the same model and settings."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import pandas as pd
 from seqmill.errors import UserError
 from seqmill.files import write_atomically
 from seqmill.inputs import sha256sums
+from seqmill.inputs.rounds import read_places
 from seqmill.outputs import meta, partial
 from seqmill.outputs.embedding_file import METADATA, MODULUS, Damaged, EmbeddingFile
 from seqmill.outputs.meta import AGAIN, Unusable
@@ -21,39 +22,38 @@ from seqmill.units import GIB
 Meta = dict[str, Any]
 
 
-def check(folders: list[Path], records: Path) -> pd.DataFrame:
+def check(folders: list[Path], records: Sequence[Path]) -> pd.DataFrame:
     """One row per shard, after making sure that all are complete and were made with the same settings.
 
     Everything is read and compared with its checksums. Damaged and incomplete folders are removed, so that the next
     run repeats exactly those; what another model, input or version made is refused and left alone.
 
+    Args:
+        folders, records: see `inspect`. Of several rounds the values of the last one are verified, and its shards are
+            the rows; the earlier ones were checked when they were made.
+
     Raises:
         UserError: a shard is missing, damaged, of other sequences, or made with another model or settings.
     """
-    metas = inspect(folders, records, verify_values)
-    return pd.DataFrame([_summarise(folder, metas[folder]) for folder in folders])
+    own = folders[-(len(folders) // len(records)) :]
+    metas = inspect(folders, records, lambda file, found: file.path.parent in own and verify_values(file, found))
+    return pd.DataFrame([_summarise(folder, metas[folder]) for folder in own])
 
 
 def inspect(
-    folders: list[Path], records: Path, verify: Callable[[EmbeddingFile, Meta], None] = lambda *_: None
+    folders: list[Path], records: Sequence[Path], verify: Callable[[EmbeddingFile, Meta], object] = lambda *_: None
 ) -> dict[Path, Meta]:
     """The shards' meta.json, after comparing everything but the values with checksums and with the input.
 
     Args:
-        records: records.parquet of the input.
+        folders: those of all shards, round after round, as many for each.
+        records: records.parquet of the input, or of each round of samples up to the one in question.
         verify: what else to hold each file to; raises Unusable.
 
     Raises:
         UserError: see `check`.
     """
-    sha256sums.verify(records)
-    columns = ["sequence_sha256", "length", "shard", "row"]
-    expected = pd.read_parquet(records, columns=columns).drop_duplicates("sequence_sha256")
-    missing = sorted(set(expected["shard"]) - set(range(len(folders))))
-    if missing:
-        raise UserError(
-            f"{records}: assigns sequences to shard {missing[0]}, but {len(folders)} folders were given; give all"
-        )
+    expected = _expected(records, len(folders) // len(records))
     metas: dict[Path, Meta] = {}
     unusable: dict[Path, str] = {}
     for number, folder in enumerate(folders):
@@ -69,6 +69,28 @@ def inspect(
             unusable[folder] = str(problem)
     remove_unusable(unusable, len(folders))
     return metas
+
+
+def _expected(records: Sequence[Path], shards: int) -> pd.DataFrame:
+    """The distinct sequences of all rounds, with `shard` counted on from round to round.
+
+    Args:
+        shards: of each round.
+
+    Raises:
+        UserError: the records are damaged or name more shards.
+    """
+    tables = []
+    for number, path in enumerate(records):
+        sha256sums.verify(path)
+        table = read_places(path)
+        table = table[table["round"] == number + 1].drop_duplicates("sequence_sha256")
+        if (largest := table["shard"].max()) >= shards:
+            raise UserError(
+                f"{path}: assigns sequences to shard {largest}, but {shards} folders were given for it; give all"
+            )
+        tables.append(table.assign(shard=table["shard"] + number * shards))
+    return pd.concat(tables)
 
 
 def remove_unusable(unusable: dict[Path, str], count: int) -> None:

@@ -2,6 +2,7 @@
 
 import copy
 import difflib
+import json
 import shlex
 from pathlib import Path
 from typing import Any
@@ -24,13 +25,33 @@ def check(config: dict[str, Any]) -> dict[str, Any]:
         UserError: an unknown key or a value of the wrong kind; names the key, and the likely one meant.
     """
     rules = schema()
+    # Snakemake's own: where the results and logs of an imported workflow go.
+    config = {key: value for key, value in config.items() if key != "pathvars"}
     # YAML reads a section with every key commented out as null.
     config = {k: {} if v is None and "properties" in rules["properties"].get(k, {}) else v for k, v in config.items()}
-    config = copy.deepcopy(config)
+    config = {key: _as_meant(value, rules["properties"].get(key, {})) for key, value in copy.deepcopy(config).items()}
     if error := best_match(Draft202012Validator(rules).iter_errors(config)):
         raise UserError(_describe(error))
     _fill(config, rules)
     return config
+
+
+def _as_meant(value: Any, rules: dict[str, Any]) -> Any:
+    """A value in which numbers, true, false and null may be text: so nested ones come from Snakemake's `--config`."""
+    if isinstance(value, dict) and "properties" in rules:
+        return {key: _as_meant(part, rules["properties"].get(key, {})) for key, part in value.items()}
+    validator, read = Draft202012Validator(rules), _read_text(value)
+    is_text = validator.is_valid(value) and read is not None
+    return read if not is_text and validator.is_valid(read) else value
+
+
+def _read_text(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_read_text(item) for item in value]
+    try:
+        return json.loads(value.lower()) if isinstance(value, str) else value
+    except ValueError:
+        return value
 
 
 def _fill(config: dict[str, Any], rules: dict[str, Any]) -> None:
@@ -97,13 +118,17 @@ def alphabet(name: str) -> Alphabet:
     return registry.tested_family(name).alphabet
 
 
-def shard_flags(config: dict[str, Any]) -> str | list[str]:
-    """The value of --invalid on the command line of shard.py, followed by other flags if they are not the defaults.
+def shard_flags(config: dict[str, Any], samples: list[str] | None = None) -> str | list[str]:
+    """The value of --invalid on the command line of the command shard, followed by other flags if they are not the defaults.
 
     Snakemake compares these words: what was sharded before there were these flags must not be sharded again.
+
+    Args:
+        samples: the flags of a round of samples.
     """
     sequences, name = config["sequences"], alphabet(config["model"]["name"]).name
     flags = [] if name == next(iter(registry.alphabets())) else ["--alphabet", name]
     if sequences["duplicate_ids"] != "error":
         flags += ["--duplicate-ids", sequences["duplicate_ids"]]
+    flags += samples or []
     return [sequences["invalid"], *flags] if flags else sequences["invalid"]

@@ -8,23 +8,33 @@ from typing import Any
 from seqmill.errors import UserError
 
 
-def fasta_files(config: dict[str, Any]) -> list[str]:
-    """The input files, as a list.
+def fasta_files(config: dict[str, Any], must_exist: bool = True) -> list[str]:
+    """The input files of a configuration without samples, as a list; see `check_files`."""
+    paths = [config["fasta"]] if isinstance(config["fasta"], str) else config["fasta"]
+    return check_files("configuration: fasta", paths, must_exist)
+
+
+def check_files(what: str, paths: list[str], must_exist: bool) -> list[str]:
+    """Input files as Snakemake and the commands take them.
+
+    Args:
+        what: names the place that lists them, for messages.
 
     Raises:
-        UserError: one does not exist, is not a file, or has a path that Snakemake cannot handle.
+        UserError: one is not a file, has a path that Snakemake cannot handle, or does not exist but must.
     """
-    paths = [config["fasta"]] if isinstance(config["fasta"], str) else config["fasta"]
     for path in paths:
-        check_path("configuration: fasta", path)
+        check_path(what, path)
         try:
             kind = Path(path).stat().st_mode
         except OSError as error:
+            if not must_exist:
+                continue
             raise UserError(
-                f"configuration: fasta: there is no file {path} to read ({error.strerror}); paths start at {Path.cwd()}"
+                f"{what}: there is no file {path} to read ({error.strerror}); paths start at {Path.cwd()}"
             ) from None
         if not stat.S_ISREG(kind):
-            raise UserError(f"configuration: fasta: {path} is a folder, a pipe or a device; give the path of a file")
+            raise UserError(f"{what}: {path} is a folder, a pipe or a device; give the path of a file")
     # Otherwise a leading dash would be read as a flag.
     return [f"./{path}" if path.startswith("-") else path for path in paths]
 

@@ -1,6 +1,7 @@
 """What SLURM says of partitions and accounts before the first job is submitted."""
 
 import re
+import shutil
 import subprocess
 from collections.abc import Container, Mapping
 from typing import Any
@@ -18,6 +19,19 @@ CHECKED = {
 }
 # Whoever sets these may say more of partition and account than is checked here.
 UNCHECKED = ("slurm_extra", "cluster", "clusters", "slurm_cluster")
+
+
+def require() -> None:
+    """Make sure that jobs can be submitted from this machine.
+
+    Raises:
+        UserError: there is no sbatch.
+    """
+    if shutil.which("sbatch") is None:
+        raise UserError(
+            "this machine has no sbatch, with which jobs are given to SLURM; run the command on a login node of the cluster, or "
+            "here with --profile profiles/local"
+        )
 
 
 def check(rule: str, resources: Mapping[str, Any], overridden: Container[str]) -> None:

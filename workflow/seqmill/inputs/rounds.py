@@ -1,0 +1,72 @@
+"""Rounds of samples: which samples each has, and where the distinct sequences of earlier ones are.
+
+Each round has a folder of shards, `<round>/`, with a table of its records and with samples.json, which is written when
+the shards are complete.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet as pq
+
+from seqmill.errors import UserError
+from seqmill.files import read_json, write_json
+from seqmill.inputs import sha256sums
+
+SAMPLES, RECORDS = "samples.json", "records.parquet"
+PLACE = ["round", "shard", "row"]
+
+
+def write(folder: Path, samples: dict[str, list[str]]) -> None:
+    """Record the samples of a round and their FASTA files."""
+    write_json(folder / SAMPLES, samples)
+
+
+def read_all(shards: Path) -> dict[int, tuple[dict[str, list[str]], bool]]:
+    """For each round by number: its samples with their FASTA files, and whether its table of records is there.
+
+    Raises:
+        UserError: a record is damaged.
+    """
+    found = {}
+    for path in shards.glob(f"*/{SAMPLES}"):
+        if path.parent.name.isdecimal():
+            try:
+                found[int(path.parent.name)] = dict(read_json(path)), (path.parent / RECORDS).exists()
+            except (OSError, ValueError, TypeError) as error:
+                raise UserError(
+                    f"{path}: cannot be read ({error}); remove {path.parent}, and its samples are computed again"
+                ) from None
+    return dict(sorted(found.items()))
+
+
+def places(paths: Sequence[Path]) -> pd.DataFrame:
+    """Where each distinct sequence of some rounds is.
+
+    Args:
+        paths: the tables of the rounds' records, in the order of the rounds, from the first.
+
+    Returns:
+        A row per distinct sequence, with its hash as the index: round, shard and row.
+
+    Raises:
+        UserError: a table is damaged.
+    """
+    tables = [pd.DataFrame(columns=["sequence_sha256", *PLACE]).astype(dict.fromkeys(PLACE, "int64"))]
+    for number, path in enumerate(paths, start=1):
+        sha256sums.verify(path)
+        table = read_places(path)
+        tables.append(table[table["round"] == number].drop_duplicates("sequence_sha256"))
+    return pd.concat(tables[1:] or tables, ignore_index=True).set_index("sequence_sha256")
+
+
+def read_places(path: Path) -> pd.DataFrame:
+    """Hash and length of each record's sequence, and where it is: round, shard and row.
+
+    The one table of a run without samples is that of its first round.
+    """
+    columns = ["sequence_sha256", "length", *PLACE]
+    stored = pq.read_schema(path).names
+    table = pd.read_parquet(path, columns=[name for name in columns if name in stored])
+    return table if "round" in table else table.assign(round=1)
