@@ -74,7 +74,8 @@ def _describe(error: ValidationError) -> str:
         hint = f"did you mean {prefix}{close[0]}?" if close else f"known here are {', '.join(known)}"
         return f"configuration: there is no key {prefix}{key}; {hint}"
     if error.validator == "required":
-        return f"configuration: {prefix}{error.message.split(chr(39))[1]} is missing; {error.schema['description']}"
+        key = next(key for key in error.validator_value if key not in error.instance)
+        return f"configuration: {prefix}{key} is missing; {error.schema['properties'][key]['description']}"
     expected = error.schema.get("description", error.message)
     return f"configuration: {where} cannot be {error.instance!r}; {expected}"
 
