@@ -59,6 +59,8 @@ if config["performance"]["gpus"] != "auto" and not IMPORTED:
     # As `--resources gpu=N` would, which takes precedence.
     workflow.global_resources.setdefault("gpu", GPUS)
 
+# Where it is now: after parsing, an importing workflow's prefix is no longer known.
+EMBED = Path(located("<results>/embed"))
 # Parts of paths. Without samples there is one round of one input, and neither is named.
 IN_ROUND, DOT_ROUND = ("{round}/", ".{round}") if SAMPLES else ("", "")
 IN_SAMPLE, DOT_SAMPLE = ("{sample}/", ".{sample}") if SAMPLES else ("", "")
@@ -113,3 +115,8 @@ def check_slurm():
     except UserError as error:
         # A WorkflowError would bring lines of the workflow's code along.
         sys.exit(f"error: {error}")
+
+
+def count_finished():
+    """How many shards have a result."""
+    return len(list(EMBED.rglob("meta.json")))
