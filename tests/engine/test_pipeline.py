@@ -1,11 +1,8 @@
 """The pipeline around a model: results that are not finite, writers that fail, and a GPU that has to wait."""
 
-import logging
-
 import pytest
 import torch
 
-from seqmill import progress
 from seqmill.engine.batching import PackedBatches
 from seqmill.engine.pipeline import NotFinite, Pipeline, Timing
 from seqmill.engine.report import warn_of_idle_gpu
@@ -68,12 +65,3 @@ def test_a_failing_writer_stops_the_pipeline():
 def test_an_idle_gpu_is_reported(caplog, timing, says):
     warn_of_idle_gpu(timing, 2_000_000_000)
     assert (says in caplog.text) if says else not caplog.text
-
-
-def test_progress_in_a_log_is_a_line_now_and_then(monkeypatch, caplog):
-    monkeypatch.setattr(progress, "LINE_EVERY_S", 0)
-    with caplog.at_level(logging.INFO), progress.Progress(1000) as shown:
-        shown.add(250)
-    assert "250 of 1,000 residues" in caplog.text
-    assert "residues/s" in caplog.text
-    assert caplog.text.rstrip().endswith("left")

@@ -31,10 +31,12 @@ rule embed:
         # ... and every shard when this does: it can change the result.
         result=configuration.result_flags(config),
     # SLURM sends SIGTERM to all processes of a job, and a terminal SIGINT: without the first trap, embed would be killed
-    # within a second, before it could save its progress; without the second, its last words would be lost.
+    # within a second, before it could save its progress; without the second, its last words would be lost. Progress goes
+    # past the log, which would have thousands of lines of it.
     shell:
         """
         trap : TERM
+        exec 3>&1
         python {params.command:q} embed \
             --fasta {input.fasta:q} \
             --verify-fasta \
@@ -43,6 +45,7 @@ rule embed:
             --keep-partial \
             {params.result} \
             {resources.performance} \
+            --progress-fd 3 \
             2>&1 | (
             trap '' TERM INT
             exec tee {log:q}

@@ -17,6 +17,8 @@ from seqmill import options
 from seqmill.engine import allocator
 from seqmill.errors import EXIT_OUT_OF_MEMORY
 from seqmill.inputs import sha256sums
+from seqmill.inputs.fasta import look_at
+from seqmill.progress import Progress
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +54,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="auto, cpu, cuda or cuda:N; auto takes a free GPU if there is one [%(default)s]",
     )
     add("--retry", type=int, default=0, help=argparse.SUPPRESS)
+    # For workflows: lines for people, who want more of them than a log does.
+    add("--progress-fd", type=int, metavar="N", help=argparse.SUPPRESS)
     add(
         "--keep-partial",
         action="store_true",
@@ -63,12 +67,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    progress = Progress(args.output.name, args.progress_fd)
     in_force = allocator.configure(args.expandable_segments)
     allocator.keep_host_memory()
     if args.weights is not None:
         os.environ["HF_HUB_OFFLINE"] = "1"
     if args.verify_fasta:
         sha256sums.verify(args.fasta)
+    else:
+        # Before a model is looked for, perhaps for minutes.
+        look_at(args.fasta)
     # Only now: torch reads the allocator's configuration when it starts, and --help need not wait for it.
     from seqmill.engine.job import Job
     from seqmill.models import hub
@@ -77,20 +85,25 @@ def run(args: argparse.Namespace) -> int:
     found = Weights.load(args.weights) if args.weights else hub.resolve(args.model, args.revision)
     settings = options.Settings.of(args)
     log.debug("settings: %s", settings)
-    job = Job(args.fasta, args.output, found, settings, in_force, STARTED)
+    job = Job(args.fasta, args.output, found, settings, in_force, STARTED, progress)
     status = job.run()
     if status == EXIT_OUT_OF_MEMORY and args.on_oom == "retry" and job.recommended and args.retry < MAX_RETRIES:
-        retry(job.recommended, args.retry + 1)
+        retry(job.recommended, args.retry + 1, args.progress_fd)
     return status
 
 
-def retry(batch_size: int, number: int) -> NoReturn:
+def retry(batch_size: int, number: int, progress: int | None) -> NoReturn:
     """Become a fresh process that does the same with another batch size: nothing of this one's memory remains."""
     log.warning("retry %d of %d in a fresh process, batch size %s", number, MAX_RETRIES, f"{batch_size:,}")
     for child in multiprocessing.active_children():
         child.kill()
     # What the driver has open holds memory on the GPU.
-    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    last = os.sysconf("SC_OPEN_MAX")
+    if progress is None:
+        os.closerange(3, last)
+    else:
+        os.closerange(3, progress)
+        os.closerange(progress + 1, last)
     os.execv(
         sys.executable, [sys.executable, *sys.orig_argv[1:], "--batch-size", str(batch_size), "--retry", str(number)]
     )

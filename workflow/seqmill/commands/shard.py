@@ -48,6 +48,6 @@ def run(args: argparse.Namespace) -> None:
         name: read_all(paths, family.alphabet, args.invalid, args.duplicate_ids) for name, paths in samples.items()
     }
     earlier = rounds.places(args.earlier) if args.sample else None
-    print(shards.shard(records, args.shards, args.output, family.cost, earlier))
+    print(shards.shard(records, args.shards, args.output, family.cost, earlier, family.alphabet.replacement))
     if args.sample:
         rounds.write(args.output, samples)

@@ -12,14 +12,13 @@ from seqmill.engine import device as devices
 from seqmill.engine import finished, oom, report, tuning
 from seqmill.engine.batching import PackedBatches, loader
 from seqmill.engine.lease import lease
-from seqmill.engine.pipeline import BatchResult, NotFinite, Pipeline
+from seqmill.engine.pipeline import NotFinite, Pipeline
 from seqmill.engine.report import Clock
 from seqmill.engine.task import Task, read_sequences
 from seqmill.engine.trials import Trials
 from seqmill.engine.tuning import Choice
 from seqmill.errors import EXIT_OUT_OF_MEMORY, UserError, is_oom
 from seqmill.inputs.sequences import Sequences
-from seqmill.kernels.packing import Batch
 from seqmill.models.loading import load
 from seqmill.models.source import Source
 from seqmill.models.weights import Weights
@@ -38,6 +37,7 @@ class Job:
 
     Args:
         started: `time.perf_counter()` at the start of the process, for the timings.
+        progress: how far this is, for those who watch.
         allocator: the CUDA allocator's configuration in force.
 
     Attributes:
@@ -46,16 +46,26 @@ class Job:
         recommended: after an out of memory, the batch size in tokens that would fit; None where none would.
     """
 
-    def __init__(self, fasta: Path, folder: Path, weights: Weights, settings: Settings, allocator: str, started: float):
+    def __init__(
+        self,
+        fasta: Path,
+        folder: Path,
+        weights: Weights,
+        settings: Settings,
+        allocator: str,
+        started: float,
+        progress: Progress | None = None,
+    ):
         self.fasta, self.folder, self.weights, self.settings = fasta, folder, weights, settings
         self.choices = {"allocator": Choice(allocator)}
         self.recommended: int | None = None
         self.partial = Partial(folder_for(folder), settings.keep_partial)
-        # For an out-of-memory report, as soon as they exist.
+        # For an out-of-memory report.
         self.task: Task | None = None
         self.pipeline: Pipeline | None = None
         self.trials: Trials | None = None
-        self.clock = Clock(started)
+        self.progress = progress or Progress()
+        self.clock = Clock(started, self.progress)
         self.clock.mark("import_s")
 
     def run(self) -> int:
@@ -69,7 +79,7 @@ class Job:
         self.clock.mark("read_s")
         if not len(sequences):
             log.warning("%s holds no sequences: the result will be empty", self.fasta)
-        with self.partial, lease(self.settings.device) as device:
+        with self.progress, self.partial, lease(self.settings.device) as device:
             try:
                 self._embed(source, sequences, device)
             except Exception as error:
@@ -126,12 +136,7 @@ class Job:
     def _load_partial(self, task: Task) -> State:
         """Resume the shard after its last finished batch, where an earlier process left one."""
         sequences = task.sequences
-        identity = {
-            "fingerprint": task.fingerprint["fingerprint"],
-            "sequences": sequences.digest(),
-            "versions": report.versions(),
-        }
-        state = self.partial.load(identity, task.datasets, sequences.rows)
+        state = self.partial.load(report.identity(task), task.datasets, sequences.rows)
         if state.done:
             done, share = f"{state.done:,} of {len(sequences):,} sequences", f"{sequences.share(state.done):.0%}"
             log.info("resuming after %s (%s of the residues), which an earlier run finished", done, share)
@@ -191,23 +196,20 @@ class Job:
     def _compute(self, batches: PackedBatches, pin_memory: bool) -> None:
         """Run all batches into the partial result's file."""
         sequences, timing = self.task.sequences, self.pipeline.timing
-        with Progress(int(sequences.offsets[-1] - sequences.offsets[batches.first])) as progress:
-
-            def write(result: BatchResult) -> None:
-                self.partial.write(result.batch.rows, result.values)
-
-            def count(batch: Batch) -> None:
-                progress.add(int(sequences.lengths[batch.rows].sum()))
-
-            prefetched = loader(batches, self.choices["dataloader_workers"].value, pin_memory)
-            try:
-                self.pipeline.run(prefetched, write, count)
-            except NotFinite as error:
-                raise UserError(
-                    f"{self.fasta}: the {error.dataset} embedding of '{sequences.ids[error.row]}' is not finite in "
-                    f"{tuning.recorded(self.task.dtype)}; use dtype bfloat16 or float32"
-                ) from None
-            self.clock.mark("embed_s")
+        self.progress.begin(self.task.costs, sequences.offsets, batches.first)
+        prefetched = loader(batches, self.choices["dataloader_workers"].value, pin_memory)
+        try:
+            self.pipeline.run(
+                prefetched,
+                lambda result: self.partial.write(result.batch.rows, result.values),
+                lambda batch: self.progress.add(len(batch.rows)),
+            )
+        except NotFinite as error:
+            raise UserError(
+                f"{self.fasta}: the {error.dataset} embedding of '{sequences.ids[error.row]}' is not finite in "
+                f"{tuning.recorded(self.task.dtype)}; use dtype bfloat16 or float32"
+            ) from None
+        self.clock.mark("embed_s")
         self.partial.flush()
         self.clock.mark("close_s")
         report.warn_of_idle_gpu(timing, self.partial.path.stat().st_size)

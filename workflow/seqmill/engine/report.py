@@ -19,24 +19,39 @@ from seqmill.engine.pipeline import Pipeline, Timing
 from seqmill.engine.task import Task
 from seqmill.engine.tuning import Choice, recorded
 from seqmill.outputs.partial import State
+from seqmill.progress import Progress
 
 log = logging.getLogger(__name__)
 
 # Warn when the GPU is idle for more than this share of the steady state.
 IDLE_SHARE = 0.1
+# What a job does behind each part, for those who watch.
+NEXT = {
+    "import_s": "reading the sequences",
+    "read_s": "waiting for a device",
+    "device_s": "loading the model",
+    "load_s": "trying out kernels",
+    "compile_s": "measuring batch sizes",
+    "measure_s": "computing the first batch",
+    "embed_s": "writing",
+    "close_s": "writing",
+}
 
 
 @dataclass
 class Clock:
-    """Seconds each part of the start took, and when the last one ended."""
+    """Seconds each part of a job took, and when the last one ended."""
 
     last: float
+    progress: Progress
     parts: dict[str, float] = field(default_factory=dict)
 
     def mark(self, part: str) -> None:
+        """Note the end of a part, and tell those who watch what comes next."""
         now = time.perf_counter()
         self.parts[part] = round(now - self.last, 3)
         self.last = now
+        self.progress.phase = NEXT[part]
 
 
 def versions() -> dict[str, str]:
@@ -48,6 +63,15 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             found[package] = "none"
     return found
+
+
+def identity(task: Task) -> dict[str, Any]:
+    """What a partial result must agree in to be resumed."""
+    return {
+        "fingerprint": task.fingerprint["fingerprint"],
+        "sequences": task.sequences.digest(),
+        "versions": versions(),
+    }
 
 
 def announce(task: Task, device: torch.device, choices: Mapping[str, Choice], batches: PackedBatches) -> None:

@@ -55,6 +55,11 @@ class Task:
         return self.source.weights
 
     @property
+    def costs(self) -> np.ndarray:
+        """(N,) relative time of each sequence, in the order of computing."""
+        return self.source.family.cost(np.diff(self.sequences.offsets))
+
+    @property
     def model_bytes(self) -> int:
         """What the weights take on the device, known before they are loaded."""
         return self.source.config.parameter_count * self.dtype.itemsize

@@ -6,6 +6,7 @@ import stat
 import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -87,10 +88,27 @@ def read_records(path: Path | str, alphabet: Alphabet, invalid: str = "error") -
     """
     path = Path(path)
     starts: deque[int] = deque()
+    with _opened(path) as handle:
+        for title, letters in SimpleFastaParser(_watch(handle, path, starts)):
+            yield _record(title, letters, path, starts.popleft(), alphabet, invalid)
+
+
+def look_at(path: Path | str) -> None:
+    """Refuse what is not a FASTA file, as far as its first line shows.
+
+    Raises:
+        UserError: see `read_records`.
+    """
+    with _opened(Path(path)) as handle:
+        next(_watch(handle, Path(path), deque()), None)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[TextIO]:
+    """The file's text; while it is read, errors of the file are sentences."""
     try:
         with _open(path) as handle:
-            for title, letters in SimpleFastaParser(_watch(handle, path, starts)):
-                yield _record(title, letters, path, starts.popleft(), alphabet, invalid)
+            yield handle
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise UserError(f"{path}: the gzip data is truncated or damaged ({error}); copy the file again") from None
     except OSError as error:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from seqmill.files import reports_full_disk, write_atomically
-from seqmill.inputs import sha256sums
+from seqmill.inputs import outliers, sha256sums
 from seqmill.inputs.fasta import Record
 from seqmill.inputs.rounds import RECORDS
 
@@ -33,26 +33,35 @@ class Distinct:
         letters: (total letters,) uint8, the distinct sequences end to end, in order of appearance.
         offsets: (distinct + 1,) int64, where each begins in `letters`.
         hashes: SHA-256 of each distinct sequence, hexadecimal.
+        unknown: (distinct,) int64, how many of its letters are unknown.
     """
 
     records: pd.DataFrame
     letters: np.ndarray
     offsets: np.ndarray
     hashes: list[str]
+    unknown: np.ndarray
 
     @property
     def lengths(self) -> np.ndarray:
         return np.diff(self.offsets)
 
+    def name(self, distinct: int) -> str:
+        """The id of the first record with a distinct sequence."""
+        return self.records["id"][(self.records["distinct"] == distinct).idxmax()]
 
-def find_distinct(samples: Samples, temporary: BinaryIO, earlier: Container[str] = ()) -> Distinct:
+
+def find_distinct(
+    samples: Samples, temporary: BinaryIO, earlier: Container[str] = (), unknown: bytes = b"X"
+) -> Distinct:
     """Read all records; keep each distinct sequence once, in the file `temporary` and not in memory.
 
     Args:
         earlier: hashes of the sequences that earlier rounds have, which are left out.
+        unknown: the letter that stands for an unknown one.
     """
     number: dict[str, int] = {}
-    offsets = [0]
+    offsets, counts = [0], []
     rows = []
     for sample, records in samples.items():
         first_id: dict[str, str] = {}
@@ -63,6 +72,7 @@ def find_distinct(samples: Samples, temporary: BinaryIO, earlier: Container[str]
             if distinct == len(offsets) - 1:
                 temporary.write(record.sequence)
                 offsets.append(offsets[-1] + len(record.sequence))
+                counts.append(record.sequence.count(unknown))
             about = record.replaced, record.description, record.renamed_from, sample
             duplicate_of = None if first == record.id else first
             rows.append((record.id, len(record.sequence), digest, distinct, duplicate_of, *about))
@@ -72,7 +82,7 @@ def find_distinct(samples: Samples, temporary: BinaryIO, earlier: Container[str]
     # Otherwise a column of nothing but None would be stored without a type.
     table = pd.DataFrame(rows, columns=columns).astype({"duplicate_of": "str", "renamed_from": "str"})
     letters = np.memmap(temporary, dtype=np.uint8, mode="r") if offsets[-1] else np.empty(0, np.uint8)
-    return Distinct(table, letters, np.array(offsets), list(number))
+    return Distinct(table, letters, np.array(offsets), list(number), np.array(counts, dtype=np.int64))
 
 
 def assign(lengths: np.ndarray, costs: np.ndarray, shards: int) -> list[np.ndarray]:
@@ -143,6 +153,7 @@ def shard(
     folder: Path,
     cost: Callable[[np.ndarray], np.ndarray],
     earlier: pd.DataFrame | None = None,
+    unknown: bytes = b"X",
 ) -> str:
     """Split records into `shards` files in `folder`; returns a one-line summary for people.
 
@@ -150,15 +161,17 @@ def shard(
         samples: the records of each sample; of one without a name in a run without samples.
         cost: letters per sequence to the relative time that the model takes for each.
         earlier: the sequences that earlier rounds have, see `rounds.places`; None for a run without samples.
+        unknown: the letter that stands for an unknown one.
 
     Raises:
         UserError: the disk is full.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with reports_full_disk(folder), tempfile.TemporaryFile(dir=folder) as temporary:
-        distinct = find_distinct(samples, temporary, () if earlier is None else set(earlier.index))
+        distinct = find_distinct(samples, temporary, () if earlier is None else set(earlier.index), unknown)
         lengths = distinct.lengths
         costs = cost(lengths)
+        outliers.warn(lengths, costs, distinct.unknown, unknown, distinct.name)
         assigned = assign(lengths, costs, shards)
         write_shards(distinct, assigned, folder, earlier)
     known = int((distinct.records["distinct"] == ELSEWHERE).sum())

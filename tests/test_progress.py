@@ -1,0 +1,105 @@
+"""How far a job is: predicted by cost, told to those who watch, and seldom in the log."""
+
+import logging
+import os
+import time
+
+import numpy as np
+import pytest
+
+from seqmill import progress
+from seqmill.progress import Progress
+
+# A long sequence takes more for each of its residues.
+LENGTHS = np.array([30_000, *[300] * 100])
+COSTS = LENGTHS * (1 + LENGTHS / 3_000)
+OFFSETS = np.concatenate([[0], np.cumsum(LENGTHS)])
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Stands still unless a test moves it."""
+
+    class Clock:
+        now = 0.0
+
+    monkeypatch.setattr(time, "monotonic", lambda: Clock.now)
+    return Clock
+
+
+def test_time_left_is_predicted_by_cost(clock):
+    """By residues the 100 short ones would take as long as the long one took."""
+    job = Progress()
+    job.begin(COSTS, OFFSETS, 0)
+    clock.now = 660.0
+    job.add(1)
+    assert job.describe() == "1 of 101 sequences, 45 residues/s, 01:06 left"
+    clock.now = 726.0
+    job.add(100)
+    assert job.describe() == "101 of 101 sequences, 83 residues/s, 00:00 left"
+
+
+def test_what_an_earlier_run_has_done_counts_but_not_for_the_rate(clock):
+    job = Progress()
+    job.begin(COSTS, OFFSETS, 51)
+    assert job.describe() == "starting"
+    clock.now = 10.0
+    job.add(10)
+    assert job.describe() == "61 of 101 sequences, 300 residues/s, 00:40 left"
+
+
+def test_the_log_has_lines_at_growing_intervals(clock, caplog):
+    job = Progress()
+    job.begin(np.ones(40_000), np.arange(40_001), 0)
+    with caplog.at_level(logging.INFO):
+        lines = []
+        for second in range(1, 36_001):
+            clock.now = float(second)
+            job.add(1)
+            if len(caplog.records) > len(lines):
+                lines.append(second)
+    assert lines[:7] == [30, 60, 120, 240, 480, 960, 1560]
+    assert set(np.diff(lines[6:])) == {600}
+
+
+def test_those_who_watch_hear_of_it_from_the_start_to_the_end(monkeypatch):
+    monkeypatch.setattr(progress, "FIRST_AFTER_S", 0.01)
+    monkeypatch.setattr(progress, "EVERY_S", 0.01)
+    read_end, write_end = os.pipe()
+
+    def wait_for(text: str) -> None:
+        said = ""
+        while text not in said:
+            said += os.read(read_end, 4096).decode()
+
+    with Progress("7", write_end) as job:
+        wait_for("shard 7: starting\n")
+        job.phase = "loading the model"
+        wait_for("shard 7: loading the model\n")
+        job.begin(COSTS, OFFSETS, 0)
+        job.add(1)
+        wait_for("shard 7: 1 of 101 sequences, ")
+        job.add(100)
+    wait_for("shard 7: finished, 101 sequences in 00:00\n")
+
+
+def test_nobody_watching_any_longer_does_no_harm():
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    with Progress("7", write_end) as job:
+        job.begin(COSTS, OFFSETS, 0)
+        job.add(101)
+    assert job.descriptor is None
+
+
+def test_a_job_that_runs_out_of_memory_has_not_finished():
+    read_end, write_end = os.pipe()
+    with Progress("7", write_end) as job:
+        job.begin(COSTS, OFFSETS, 0)
+    os.close(write_end)
+    assert b"finished" not in os.read(read_end, 4096)
+
+
+def test_the_intervals_are_those_that_people_were_promised():
+    assert progress.FIRST_AFTER_S < 10
+    assert progress.EVERY_S < 10
