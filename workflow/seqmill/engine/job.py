@@ -102,7 +102,7 @@ class Job:
         self._clear_folder(task)
         state = self._load_partial(task)
         settings, reason = self._in_force(state, device)
-        check_space(self.partial.folder, task.content_counts[state.done :], task.datasets)
+        check_space(self.partial.folder, task.stored_counts(state.done), task.datasets)
         if device.type == "cuda":
             # Here and not with the lease: on a full card this is the first thing to run out of memory.
             torch.cuda.set_device(device)
@@ -131,9 +131,9 @@ class Job:
             "sequences": sequences.digest(),
             "versions": report.versions(),
         }
-        state = self.partial.load(identity, task.datasets, sequences.rows)
+        state = self.partial.load(identity, task.datasets, sequences)
         if state.done:
-            done, share = f"{state.done:,} of {len(sequences):,} sequences", f"{sequences.share(state.done):.0%}"
+            done, share = f"{state.done:,} of {sequences.distinct:,} sequences", f"{sequences.share(state.done):.0%}"
             log.info("resuming after %s (%s of the residues), which an earlier run finished", done, share)
         return state
 
@@ -194,7 +194,7 @@ class Job:
         with Progress(int(sequences.offsets[-1] - sequences.offsets[batches.first])) as progress:
 
             def write(result: BatchResult) -> None:
-                self.partial.write(result.batch.rows, result.values)
+                self.partial.write(len(result.batch.rows), result.values)
 
             def count(batch: Batch) -> None:
                 progress.add(int(sequences.lengths[batch.rows].sum()))

@@ -18,6 +18,7 @@ from seqmill.engine.batching import PackedBatches
 from seqmill.engine.pipeline import Pipeline, Timing
 from seqmill.engine.task import Task
 from seqmill.engine.tuning import Choice, recorded
+from seqmill.inputs.sequences import Sequences
 from seqmill.outputs.partial import State
 
 log = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ def announce(task: Task, device: torch.device, choices: Mapping[str, Choice], ba
         "device": ", ".join(filter(None, [devices.describe(device), devices.uuid(device)])),
         "layers": ", ".join(map(str, task.layers)),
         "pooling": ", ".join(task.pooling),
-        "input": f"{len(sequences):,} sequences, {sequences.offsets[-1]:,} residues, {len(batches):,} batches, "
+        "input": f"{_counted(sequences)}, {sequences.offsets[-1]:,} residues, {len(batches):,} batches, "
         f"{batches.packing_efficiency():.1%} of their tokens in use",
     }
     for name, choice in choices.items():
@@ -67,6 +68,11 @@ def announce(task: Task, device: torch.device, choices: Mapping[str, Choice], ba
         lines[name] = f"{shown} ({choice.reason})" if choice.reason else shown
     for name, text in lines.items():
         log.info("%-18s %s", name, text)
+
+
+def _counted(sequences: Sequences) -> str:
+    repeats = f" ({sequences.distinct:,} distinct)" if sequences.distinct < len(sequences) else ""
+    return f"{len(sequences):,} sequences{repeats}"
 
 
 def _shown(name: str, value: Any) -> str:
@@ -122,7 +128,9 @@ def meta_content(
         "device_uuid": devices.uuid(device),
         "versions": versions(),
         "sequences": len(sequences),
-        "residues": int(sequences.offsets[-1]),
+        # Only where they are fewer, as in no shard.
+        **({"distinct_sequences": sequences.distinct} if sequences.distinct < len(sequences) else {}),
+        "residues": int(sequences.lengths.sum()),
         "resumed_after": batches.first,
         "out_of_memory": state.ooms,
         "checksums": {name: f"{value:016x}" for name, value in state.checksums.items()},
