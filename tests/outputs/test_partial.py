@@ -359,7 +359,7 @@ def test_retries_go_on_in_fresh_processes(small_fasta, tiny_model, tmp_path):
     assert "retry 1 of 3 in a fresh process, batch size 450" in done.stdout
     assert read_meta(tmp_path / "out")["settings"]["batch_size"] == 450
     assert [oom["batch_size"] for oom in read_meta(tmp_path / "out")["out_of_memory"]] == [BATCH]
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["embeddings.h5", "meta.json"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["embeddings.h5", "index.parquet", "meta.json"]
 
 
 def test_three_retries_in_vain_end_in_a_diagnosis(small_fasta, tiny_model, tmp_path):

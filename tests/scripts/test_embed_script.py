@@ -94,7 +94,7 @@ def test_help_says_what_users_need_to_know_without_loading_torch():
 
 def test_results_stand_in_the_order_of_the_file(done):
     folder, _ = done
-    assert sorted(path.name for path in folder.iterdir()) == ["embeddings.h5", "meta.json"]
+    assert sorted(path.name for path in folder.iterdir()) == ["embeddings.h5", "index.parquet", "meta.json"]
     with h5py.File(folder / "embeddings.h5") as file:
         assert file["ids"].asstr()[:].tolist() == list(SEQUENCES)
         assert file["lengths"][:].tolist() == [len(letters) for letters in SEQUENCES.values()]

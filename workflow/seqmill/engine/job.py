@@ -26,7 +26,7 @@ from seqmill.models.weights import Weights
 from seqmill.options import Settings
 from seqmill.outputs import meta
 from seqmill.outputs.layout import check_space
-from seqmill.outputs.names import EMBEDDINGS, META, OOM
+from seqmill.outputs.names import EMBEDDINGS, INDEX, META, OOM
 from seqmill.outputs.partial import Partial, State, folder_for
 from seqmill.progress import Progress
 
@@ -76,6 +76,8 @@ class Job:
                 if not is_oom(error):
                     raise
                 return self._report_oom(error, sequences, device)
+            if self.settings.index:
+                report.write_index(self.folder, sequences)
             # The embeddings come last: they are what makes a finished shard.
             self.partial.publish(self.folder / EMBEDDINGS)
         return 0
@@ -91,7 +93,7 @@ class Job:
                 f"{self.folder}: holds a finished result of other {', '.join(other)}; give another folder, or --overwrite"
             )
         self.folder.mkdir(parents=True, exist_ok=True)
-        for pattern in (EMBEDDINGS, META, OOM, ".*.tmp"):
+        for pattern in (EMBEDDINGS, META, INDEX, OOM, ".*.tmp"):
             for path in self.folder.glob(pattern):
                 path.unlink()
 

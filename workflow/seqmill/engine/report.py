@@ -1,4 +1,4 @@
-"""What a job says of itself: the settings at its start, what slowed it down, and the content of meta.json."""
+"""What a job says of itself: the settings at its start, what slowed it down, the index, and the content of meta.json."""
 
 import datetime
 import importlib.metadata
@@ -19,6 +19,7 @@ from seqmill.engine.pipeline import Pipeline, Timing
 from seqmill.engine.task import Task
 from seqmill.engine.tuning import Choice, recorded
 from seqmill.inputs.sequences import Sequences
+from seqmill.outputs.names import INDEX
 from seqmill.outputs.partial import State
 
 log = logging.getLogger(__name__)
@@ -95,6 +96,14 @@ def warn_of_idle_gpu(timing: Timing, written: int) -> None:
     else:
         limit = "the reader; give the job more CPUs, or raise performance.dataloader_workers"
     log.warning("the GPU was idle for %.0f of %.0f s: the limit was %s", timing.gpu_idle_s, timing.steady_s, limit)
+
+
+def write_index(folder: Path, sequences: Sequences) -> None:
+    """Write `index.parquet`."""
+    # Only here: shards have none, and need not wait for pandas.
+    from seqmill.outputs import index
+
+    index.write(sequences, folder / INDEX)
 
 
 def meta_content(

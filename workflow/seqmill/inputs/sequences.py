@@ -1,6 +1,7 @@
 """The distinct sequences of one file in memory, longest first."""
 
 import hashlib
+import itertools
 from collections.abc import Sequence
 from functools import cached_property
 
@@ -64,6 +65,11 @@ class Sequences:
     def rows_of(self, first: int, last: int) -> np.ndarray:
         """The file's rows of the sequences `first` to `last` in the order of computing, one sequence after the other."""
         return self._all_rows[self._begins[first] : self._begins[last]]
+
+    def hashes(self) -> list[str]:
+        """SHA-256 of each distinct sequence, hexadecimal, in the order of computing."""
+        bounds = itertools.pairwise(self.offsets.tolist())
+        return [hashlib.sha256(self.letters[start:stop]).hexdigest() for start, stop in bounds]
 
     def share(self, done: int) -> float:
         """Share of the letters that the first `done` sequences in the order of computing have."""
