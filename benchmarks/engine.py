@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import peers
 import random_model
 import torch
@@ -126,7 +127,7 @@ class Bench:
         inputs = [batch.to(device) for batch in batches]
         last = [model.config.layer_count]
         took = gpu_seconds(lambda: [model(batch, last) for batch in inputs], 2)
-        lengths = batches.sequences.lengths
+        lengths = np.diff(batches.sequences.offsets)
         self.add(
             "seqmill, forward alone",
             size,

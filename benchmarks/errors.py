@@ -71,7 +71,7 @@ def packed_states(
 
     pipeline = Pipeline(model, device, [dataset], **how)
     pipeline.run(packed(model, sequences, max_tokens, device.type == "cuda"), keep, lambda _: None)
-    return [states[row] for row in range(len(sequences))]
+    return [states[row] for row in sequences.in_file_order(sequences.rows).tolist()]
 
 
 def packed(model: Model, sequences: Sequences, max_tokens: int, fill: bool) -> PackedBatches:

@@ -107,7 +107,7 @@ def transformers_packed(size: str, proteins: list[Record]) -> float:
         hidden = model(ids, position_ids=positions, attention_mask=None, **bounds, **longest).last_hidden_state
         return EAGER.mean(hidden[0], batch.cu_seqlens, 1, 1).cpu()
 
-    return rate(embed, list(batches), total(proteins))
+    return rate(embed, list(batches), int(batches.sequences.offsets[-1]))
 
 
 def esme(size: str, proteins: list[Record]) -> float:
@@ -124,7 +124,7 @@ def esme(size: str, proteins: list[Record]) -> float:
         hidden = model.forward_representation(batch.token_ids.long(), pad_args=(batch.cu_seqlens, batch.longest))
         return EAGER.mean(hidden, batch.cu_seqlens, 1, 1).cpu()
 
-    return rate(embed, list(batches), total(proteins))
+    return rate(embed, list(batches), int(batches.sequences.offsets[-1]))
 
 
 def esm_extract(size: str, proteins: list[Record]) -> float:

@@ -94,7 +94,7 @@ def test_help_says_what_users_need_to_know_without_loading_torch():
 
 def test_results_stand_in_the_order_of_the_file(done):
     folder, _ = done
-    assert sorted(path.name for path in folder.iterdir()) == ["embeddings.h5", "meta.json"]
+    assert sorted(path.name for path in folder.iterdir()) == ["embeddings.h5", "index.parquet", "meta.json"]
     with h5py.File(folder / "embeddings.h5") as file:
         assert file["ids"].asstr()[:].tolist() == list(SEQUENCES)
         assert file["lengths"][:].tolist() == [len(letters) for letters in SEQUENCES.values()]
@@ -181,3 +181,20 @@ def test_overflow_in_half_precision_names_the_sequence(fasta, demo_model, tmp_pa
     assert result.returncode == 1
     assert "the mean embedding of 'long' is not finite in float16" in result.stdout.strip().splitlines()[-1]
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_the_fasta_is_looked_at_before_the_model(tmp_path):
+    """A hub id would be looked for in a network that is not there."""
+    for name, content in (("missing.fasta", None), ("reads.fastq", "@read\nACGT\n+\nIIII\n")):
+        if content:
+            (tmp_path / name).write_text(content)
+        result = embed("--fasta", tmp_path / name, "--model", "facebook/esm2_t33_650M_UR50D", "--output", tmp_path / "o")
+        assert result.returncode == 1
+        assert result.stdout.startswith(f"error: {tmp_path / name}")
+
+
+def test_a_sequence_that_is_mostly_unknown_is_named_before_the_work(tmp_path, tiny_model):
+    (tmp_path / "x.fasta").write_text(f">known\nMKTAYIAKQR\n>unknown\n{'X' * 300}\n")
+    result = embed("--fasta", tmp_path / "x.fasta", "--model", tiny_model, "--output", tmp_path / "o")
+    assert result.returncode == 0
+    assert "WARNING 1 sequence is more than half X, which says nothing: unknown (300 X of 300 letters)" in result.stdout

@@ -54,3 +54,13 @@ def test_the_workflow_numbers_them(project: Project, tiny_model):
     assert index["id"].tolist() == ["a", "a_2"]
     assert index["description"].tolist() == ["first", "second"]
     assert index["renamed_from"].tolist()[1] == "a"
+
+
+def test_every_shard_says_how_far_it_is_and_not_in_the_log(first_run):
+    project, said = first_run
+    for shard in "01":
+        count = read_meta(project.folder / "results/embed" / shard)["sequences"]
+        assert f"\nshard {shard}: finished, {count} sequences in " in said
+        log = (project.folder / f"logs/embed/{shard}.log").read_text()
+        assert "done: " in log
+        assert "finished" not in log

@@ -272,10 +272,17 @@ class _FromArguments:
 # What one embed job was asked for: the settings that embed.py has flags for, as `Kind.parsed` gives them, and
 #   device: auto, cpu, cuda or cuda:N;
 #   keep_partial: keep the partial result when the shard is finished, too;
-#   overwrite: replace a finished result of other settings.
+#   overwrite: replace a finished result of other settings;
+#   index: write index.parquet, too; a shard has records.parquet instead.
 Settings = make_dataclass(
     "Settings",
-    [*_settings_fields(), ("device", str, "auto"), ("keep_partial", bool, False), ("overwrite", bool, False)],
+    [
+        *_settings_fields(),
+        ("device", str, "auto"),
+        ("keep_partial", bool, False),
+        ("overwrite", bool, False),
+        ("index", bool, False),
+    ],
     bases=(_FromArguments,),
     frozen=True,
 )

@@ -1,10 +1,12 @@
 """Embed the sequences of one FASTA file with a language model, on one GPU or on the CPU.
 
-Writes a folder with embeddings.h5 and meta.json, or with oom.json if memory ran out (exit status 3). Finished batches
-are saved in FOLDER.partial; after an interruption the same command resumes from them.
+Writes a folder with embeddings.h5, index.parquet and meta.json, or with oom.json if memory ran out (exit status 3).
+Finished batches are saved in FOLDER.partial; after an interruption the same command resumes from them. A sequence that
+comes more than once is computed once.
 """
 
 import argparse
+import dataclasses
 import logging
 import multiprocessing
 import os
@@ -35,7 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--verify-fasta",
         action="store_true",
-        help="first compare it with the SHA256SUMS that the command shard wrote beside it",
+        help="it is a shard: first compare it with the SHA256SUMS that the command shard wrote beside it, and write no "
+        "index.parquet, as records.parquet is there",
     )
     result = parser.add_argument_group("what to compute (changes the result)")
     options.add_arguments(result, changes_result=True)
@@ -83,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
     from seqmill.models.weights import Weights
 
     found = Weights.load(args.weights) if args.weights else hub.resolve(args.model, args.revision)
-    settings = options.Settings.of(args)
+    settings = dataclasses.replace(options.Settings.of(args), index=not args.verify_fasta)
     log.debug("settings: %s", settings)
     job = Job(args.fasta, args.output, found, settings, in_force, STARTED, progress)
     status = job.run()

@@ -25,7 +25,7 @@ from seqmill.models.weights import Weights
 from seqmill.options import Settings
 from seqmill.outputs import meta
 from seqmill.outputs.layout import check_space
-from seqmill.outputs.names import EMBEDDINGS, META, OOM
+from seqmill.outputs.names import EMBEDDINGS, INDEX, META, OOM
 from seqmill.outputs.partial import Partial, State, folder_for
 from seqmill.progress import Progress
 
@@ -77,8 +77,7 @@ class Job:
         source = Source.of(self.weights)
         sequences = read_sequences(self.fasta, source, self.settings.invalid, self.settings.duplicate_ids)
         self.clock.mark("read_s")
-        if not len(sequences):
-            log.warning("%s holds no sequences: the result will be empty", self.fasta)
+        report.warn_of_input(self.fasta, sequences, source, is_shard=not self.settings.index)
         with self.progress, self.partial, lease(self.settings.device) as device:
             try:
                 self._embed(source, sequences, device)
@@ -86,6 +85,8 @@ class Job:
                 if not is_oom(error):
                     raise
                 return self._report_oom(error, sequences, device)
+            if self.settings.index:
+                report.write_index(self.folder, sequences)
             # The embeddings come last: they are what makes a finished shard.
             self.partial.publish(self.folder / EMBEDDINGS)
         return 0
@@ -101,7 +102,7 @@ class Job:
                 f"{self.folder}: holds a finished result of other {', '.join(other)}; give another folder, or --overwrite"
             )
         self.folder.mkdir(parents=True, exist_ok=True)
-        for pattern in (EMBEDDINGS, META, OOM, ".*.tmp"):
+        for pattern in (EMBEDDINGS, META, INDEX, OOM, ".*.tmp"):
             for path in self.folder.glob(pattern):
                 path.unlink()
 
@@ -112,7 +113,7 @@ class Job:
         self._clear_folder(task)
         state = self._load_partial(task)
         settings, reason = self._in_force(state, device)
-        check_space(self.partial.folder, task.content_counts[state.done :], task.datasets)
+        check_space(self.partial.folder, task.stored_counts(state.done), task.datasets)
         if device.type == "cuda":
             # Here and not with the lease: on a full card this is the first thing to run out of memory.
             torch.cuda.set_device(device)
@@ -136,9 +137,9 @@ class Job:
     def _load_partial(self, task: Task) -> State:
         """Resume the shard after its last finished batch, where an earlier process left one."""
         sequences = task.sequences
-        state = self.partial.load(report.identity(task), task.datasets, sequences.rows)
+        state = self.partial.load(report.identity(task), task.datasets, sequences)
         if state.done:
-            done, share = f"{state.done:,} of {len(sequences):,} sequences", f"{sequences.share(state.done):.0%}"
+            done, share = f"{state.done:,} of {sequences.distinct:,} sequences", f"{sequences.share(state.done):.0%}"
             log.info("resuming after %s (%s of the residues), which an earlier run finished", done, share)
         return state
 
@@ -201,7 +202,7 @@ class Job:
         try:
             self.pipeline.run(
                 prefetched,
-                lambda result: self.partial.write(result.batch.rows, result.values),
+                lambda result: self.partial.write(len(result.batch.rows), result.values),
                 lambda batch: self.progress.add(len(batch.rows)),
             )
         except NotFinite as error:

@@ -1,4 +1,4 @@
-"""What a job says of itself: the settings at its start, what slowed it down, and the content of meta.json."""
+"""What a job says of itself: the settings at its start, what slowed it down, the index, and the content of meta.json."""
 
 import datetime
 import importlib.metadata
@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from seqmill import __version__
@@ -18,6 +19,10 @@ from seqmill.engine.batching import PackedBatches
 from seqmill.engine.pipeline import Pipeline, Timing
 from seqmill.engine.task import Task
 from seqmill.engine.tuning import Choice, recorded
+from seqmill.inputs import outliers
+from seqmill.inputs.sequences import Sequences
+from seqmill.models.source import Source
+from seqmill.outputs.names import INDEX
 from seqmill.outputs.partial import State
 from seqmill.progress import Progress
 
@@ -83,7 +88,7 @@ def announce(task: Task, device: torch.device, choices: Mapping[str, Choice], ba
         "device": ", ".join(filter(None, [devices.describe(device), devices.uuid(device)])),
         "layers": ", ".join(map(str, task.layers)),
         "pooling": ", ".join(task.pooling),
-        "input": f"{len(sequences):,} sequences, {sequences.offsets[-1]:,} residues, {len(batches):,} batches, "
+        "input": f"{_counted(sequences)}, {sequences.offsets[-1]:,} residues, {len(batches):,} batches, "
         f"{batches.packing_efficiency():.1%} of their tokens in use",
     }
     for name, choice in choices.items():
@@ -93,10 +98,30 @@ def announce(task: Task, device: torch.device, choices: Mapping[str, Choice], ba
         log.info("%-18s %s", name, text)
 
 
+def _counted(sequences: Sequences) -> str:
+    repeats = f" ({sequences.distinct:,} distinct)" if sequences.distinct < len(sequences) else ""
+    return f"{len(sequences):,} sequences{repeats}"
+
+
 def _shown(name: str, value: Any) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
     return f"{value:,} tokens" if name == "batch_size" else str(recorded(value))
+
+
+def warn_of_input(fasta: Path, sequences: Sequences, source: Source, is_shard: bool) -> None:
+    """Warn of a file without sequences, and of sequences that take most of the time or are mostly unknown.
+
+    Args:
+        is_shard: the latter were named when the shards were made, by better names than shards have.
+    """
+    if not len(sequences):
+        log.warning("%s holds no sequences: the result will be empty", fasta)
+    elif not is_shard:
+        lengths, letter = np.diff(sequences.offsets), source.family.alphabet.replacement
+        unknown = outliers.count(sequences.letters, sequences.offsets, letter)
+        costs = source.family.cost(lengths)
+        outliers.warn(lengths, costs, unknown, letter, lambda place: sequences.ids[sequences.rows[place]])
 
 
 def warn_of_idle_gpu(timing: Timing, written: int) -> None:
@@ -113,6 +138,14 @@ def warn_of_idle_gpu(timing: Timing, written: int) -> None:
     else:
         limit = "the reader; give the job more CPUs, or raise performance.dataloader_workers"
     log.warning("the GPU was idle for %.0f of %.0f s: the limit was %s", timing.gpu_idle_s, timing.steady_s, limit)
+
+
+def write_index(folder: Path, sequences: Sequences) -> None:
+    """Write `index.parquet`."""
+    # Only here: shards have none, and need not wait for pandas.
+    from seqmill.outputs import index
+
+    index.write(sequences, folder / INDEX)
 
 
 def meta_content(
@@ -146,7 +179,9 @@ def meta_content(
         "device_uuid": devices.uuid(device),
         "versions": versions(),
         "sequences": len(sequences),
-        "residues": int(sequences.offsets[-1]),
+        # Only where they are fewer, as in no shard.
+        **({"distinct_sequences": sequences.distinct} if sequences.distinct < len(sequences) else {}),
+        "residues": int(sequences.lengths.sum()),
         "resumed_after": batches.first,
         "out_of_memory": state.ooms,
         "checksums": {name: f"{value:016x}" for name, value in state.checksums.items()},

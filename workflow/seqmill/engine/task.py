@@ -21,7 +21,7 @@ class Task:
     """One shard, one model, and what is stored.
 
     Attributes:
-        token_counts: (N,) tokens per sequence in the order of computing, special ones included.
+        token_counts: (D,) tokens per distinct sequence in the order of computing, special ones included.
         dtype: what the model computes in.
         layers: absolute numbers of the hidden states that are stored.
         fingerprint: what decides the result's bytes besides the sequences, see `meta.fingerprint`.
@@ -66,8 +66,12 @@ class Task:
 
     @property
     def content_counts(self) -> np.ndarray:
-        """(N,) tokens per sequence that stand for letters, in the order of computing."""
+        """(D,) tokens per sequence that stand for letters, in the order of computing."""
         return self.token_counts - (self.source.tokenizer.leading + self.source.tokenizer.trailing)
+
+    def stored_counts(self, done: int) -> np.ndarray:
+        """Tokens that stand for letters, for each row whose sequence is not among the first `done` to be computed."""
+        return np.repeat(self.content_counts[done:], self.sequences.copies[done:])
 
 
 def read_sequences(fasta: Path, source: Source, invalid: str, duplicate_ids: str) -> Sequences:

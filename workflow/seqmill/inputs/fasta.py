@@ -94,11 +94,7 @@ def read_records(path: Path | str, alphabet: Alphabet, invalid: str = "error") -
 
 
 def look_at(path: Path | str) -> None:
-    """Refuse what is not a FASTA file, as far as its first line shows.
-
-    Raises:
-        UserError: see `read_records`.
-    """
+    """Refuse what is not a FASTA file, as far as its first line shows; raises as `read_records`."""
     with _opened(Path(path)) as handle:
         next(_watch(handle, Path(path), deque()), None)
 

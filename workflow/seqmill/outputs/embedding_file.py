@@ -148,6 +148,28 @@ class EmbeddingFile:
                 part = run[start:stop]
                 yield part, values[starts[part[0]] : starts[part[-1] + 1]]
 
+    def repeated(
+        self, name: str, rows: np.ndarray, copies: np.ndarray, values: np.ndarray
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """The values of some sequences for all rows that have them, about BLOCK_BYTES at a time where they are repeated.
+
+        Args:
+            rows: (sum of `copies`,) the rows of the first sequence, then those of the second, and so on.
+            copies: (S,) how many rows each sequence has.
+            values: of each sequence once; as for `write`.
+        """
+        if len(rows) == len(copies):
+            yield rows, values
+            return
+        starts = self.starts(name)
+        sizes = starts[rows + 1] - starts[rows]
+        # Where the values for each row begin in `values`.
+        begins = np.repeat(offsets(sizes[offsets(copies)[:-1]])[:-1], copies)
+        for start, stop in cut(self.sequence_bytes(name, rows)):
+            own = sizes[start:stop]
+            block = np.repeat(begins[start:stop] - offsets(own)[:-1], own) + np.arange(own.sum())
+            yield rows[start:stop], values[block]
+
     def sequence_bytes(self, name: str, rows: np.ndarray) -> np.ndarray:
         """(S,) int64, what the values of each of the sequences `rows` take in a dataset."""
         dataset = self.extents[name].dataset

@@ -17,6 +17,7 @@ import numpy as np
 from seqmill import locks
 from seqmill.errors import UserError
 from seqmill.files import read_json, write_atomically, write_json
+from seqmill.inputs.sequences import Sequences
 from seqmill.outputs.datasets import Dataset
 from seqmill.outputs.embedding_file import METADATA, MODULUS, Damaged, EmbeddingFile
 from seqmill.outputs.layout import lay_out
@@ -46,7 +47,7 @@ class State:
 
     Attributes:
         identity: what must be the same for the rows to be of use.
-        done: sequences whose rows are complete, the first so many in the order of computing.
+        done: sequences whose rows are complete, all of them, the first so many in the order of computing.
         checksums: of those rows per dataset, and of the file's metadata.
         attention: the kernels that computed them.
         choices: settings chosen automatically and what they were chosen for; empty after an out of memory.
@@ -75,7 +76,7 @@ class Partial:
         keep: keep it when it has been published, too, for a caller that may throw away what was published.
 
     Attributes:
-        state: None until `load`.
+        state, sequences: None until `load`.
     """
 
     def __init__(self, folder: Path, keep: bool):
@@ -83,6 +84,7 @@ class Partial:
         self.keep = keep
         self.path = folder / EMBEDDINGS
         self.state: State | None = None
+        self.sequences: Sequences | None = None
         self.file: EmbeddingFile | None = None
         # Held while `state` changes; while it is written.
         self._changing, self._saving = threading.Lock(), threading.Lock()
@@ -120,18 +122,17 @@ class Partial:
             if not (self.folder / PROGRESS).exists():
                 remove(self.folder)
 
-    def load(self, identity: dict[str, Any], datasets: Sequence[Dataset], order: np.ndarray) -> State:
+    def load(self, identity: dict[str, Any], datasets: Sequence[Dataset], sequences: Sequences) -> State:
         """What an earlier process left of the same work, if it is valid; else a new beginning.
 
         Args:
             identity: what must be the same for its rows to be of use.
-            order: (N,) rows of the shard in the order of computing.
         """
-        self.state = State(identity)
+        self.state, self.sequences = State(identity), sequences
         try:
             found = State(**read_json(self.folder / PROGRESS))
             log.info("%s: verifying the partial result of an earlier run", self.folder)
-            self._check(found, identity, datasets, order)
+            self._check(found, identity, datasets)
             self.state = found
         except FileNotFoundError:
             self._clear()
@@ -140,11 +141,11 @@ class Partial:
             self._clear()
         return self.state
 
-    def _check(self, found: State, identity: dict[str, Any], datasets: Sequence[Dataset], order: np.ndarray) -> None:
+    def _check(self, found: State, identity: dict[str, Any], datasets: Sequence[Dataset]) -> None:
         if differing := [name for name in identity if found.identity.get(name) != identity[name]]:
             raise NotResumable(f"different {', '.join(differing)}")
         with EmbeddingFile(self.path) as file:
-            rows = order[: found.done]
+            rows = self.sequences.rows_of(0, found.done)
             sums = {dataset.name: file.checksum(dataset.name, rows) for dataset in datasets}
             sums[METADATA] = file.metadata_checksum()
         if damaged := [name for name, value in sums.items() if value != found.checksums[name]]:
@@ -179,16 +180,29 @@ class Partial:
         state.choices = choices
         self.flush()
 
-    def write(self, rows: np.ndarray, values: Mapping[str, np.ndarray]) -> None:
-        """Write the next batch: sequences `rows` and their values as for `EmbeddingFile.write`."""
+    def write(self, count: int, values: Mapping[str, np.ndarray]) -> None:
+        """Write the next batch: the next `count` sequences in the order of computing, to all rows that they have.
+
+        Args:
+            values: of each sequence once; per dataset as for `EmbeddingFile.write`.
+        """
         if self._failure is not None:
             raise self._failure
-        self.file.write(rows, values)
-        sums = {name: self.file.checksum_of(name, rows, value) for name, value in values.items()}
+        first, last = self.state.done, self.state.done + count
+        rows, copies = self.sequences.rows_of(first, last), self.sequences.copies[first:last]
+        sums = {name: self._write(name, rows, copies, value) for name, value in values.items()}
         with self._changing:
-            self.state.done += len(rows)
+            self.state.done = last
             for name, value in sums.items():
                 self.state.checksums[name] = (self.state.checksums[name] + value) % MODULUS
+
+    def _write(self, name: str, rows: np.ndarray, copies: np.ndarray, values: np.ndarray) -> int:
+        """Write one dataset's values; returns the checksum of all rows."""
+        total = 0
+        for some, block in self.file.repeated(name, rows, copies, values):
+            self.file.write(some, {name: block})
+            total += self.file.checksum_of(name, some, block)
+        return total
 
     def record_oom(self, record: dict[str, Any]) -> None:
         """Record an out-of-memory error and drop the automatic choices made before it."""

@@ -1,0 +1,37 @@
+"""The index of one file's embeddings: what the merged index says of each record, without the places in shards."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from seqmill.files import write_atomically
+from seqmill.inputs.sequences import Sequences
+
+COLUMNS = ["id", "length", "sequence_sha256", "duplicate_of", "residues_replaced", "description", "renamed_from"]
+
+
+def write(sequences: Sequences, path: Path) -> None:
+    """Write a row per record, in the file's order.
+
+    Raises:
+        UserError: the disk is full.
+    """
+    # Otherwise a column of nothing but None would be stored without a type.
+    index = table(sequences).astype({"duplicate_of": "str", "renamed_from": "str"})
+    with write_atomically(path) as temporary:
+        index.to_parquet(temporary, index=False)
+
+
+def table(sequences: Sequences) -> pd.DataFrame:
+    """The columns COLUMNS; `duplicate_of` is the id of the first record with the same sequence, None for that one."""
+    hashes, first = sequences.hashes(), sequences.in_file_order(sequences.rows).tolist()
+    columns = (
+        sequences.ids,
+        sequences.lengths,
+        [hashes[place] for place in sequences.places.tolist()],
+        [None if own == row else sequences.ids[own] for row, own in enumerate(first)],
+        sequences.replaced,
+        sequences.descriptions,
+        sequences.renamed_from,
+    )
+    return pd.DataFrame(dict(zip(COLUMNS, columns, strict=True)))
