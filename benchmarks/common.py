@@ -30,6 +30,19 @@ def by_length(proteins: list[Record]) -> list[Record]:
     return sorted(proteins, key=lambda protein: -len(protein.sequence))
 
 
+def write_shard(proteins: list[Record], repeats: int, path: Path) -> Path:
+    """Write a FASTA as the rule shard does, longest first.
+
+    Repeated ones have ids of their own, and begin elsewhere in the sequence: otherwise they would be computed once.
+    """
+    with path.open("wb") as file:
+        for protein in by_length(proteins):
+            for number in range(repeats):
+                turned = protein.sequence[number:] + protein.sequence[:number]
+                file.write(b">%s_%d\n%s\n" % (protein.id.encode(), number, turned))
+    return path
+
+
 def read_proteins(path: Path | str) -> list[Record]:
     """The proteins of a file; letters that are not amino acids become X."""
     return list(read_records(path, PROTEIN, "replace"))

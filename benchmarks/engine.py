@@ -20,7 +20,7 @@ import peers
 import random_model
 import torch
 from ceilings import all_ceilings
-from common import ROOT, by_length, load_model, read_proteins, report
+from common import ROOT, by_length, load_model, read_proteins, report, write_shard
 from errors import packed
 
 from seqmill.inputs.fasta import Record
@@ -71,14 +71,9 @@ class Bench:
         return folder
 
     def shard(self, proteins: list[Record], repeats: int, name: str) -> Path:
-        """A FASTA as the rule shard writes it, longest first; repeated ones have ids of their own."""
+        """A FASTA as the rule shard writes it; the same one for the same arguments."""
         path = self.folder / f"{name}_x{repeats}.fasta"
-        if not path.exists():
-            with path.open("wb") as file:
-                for protein in by_length(proteins):
-                    for number in range(repeats):
-                        file.write(b">%s_%d\n%s\n" % (protein.id.encode(), number, protein.sequence))
-        return path
+        return path if path.exists() else write_shard(proteins, repeats, path)
 
     def embed(self, what: str, size: str, fasta: Path, *flags: str) -> None:
         """One row: scripts/embed.py in a process of its own."""

@@ -17,7 +17,7 @@ from typing import Any
 import h5py
 import random_model
 import torch
-from common import ROOT, by_length, read_proteins, report
+from common import ROOT, read_proteins, report, write_shard
 from engine import START
 
 from seqmill.inputs.fasta import Record
@@ -43,6 +43,7 @@ def figures(meta: dict[str, Any]) -> dict[str, float]:
     return {
         "residues_per_s": meta["residues"] / (timings["steady_s"] + timings["close_s"]),
         "start_s": sum(timings[part] for part in START),
+        **{part: timings[part] for part in START},
         "wall_s": meta["wall_s"],
         "peak_reserved_GiB": memory["peak_reserved_bytes"] / GIB,
         "peak_allocated_GiB": memory["peak_allocated_bytes"] / GIB,
@@ -75,7 +76,7 @@ def compare(other: Path, fasta: Path, model: Path, rounds: int, folder: Path) ->
 
 def compare_starts(other: Path, proteins: list[Record], model: Path, pairs: int, folder: Path) -> dict[str, Any]:
     """Seconds until the first batch of a few proteins, in turns; medians, and their ratio."""
-    fasta = write_fasta(proteins[:50], 1, folder / "start.fasta")
+    fasta = write_shard(proteins[:50], 1, folder / "start.fasta")
     starts: dict[str, list[float]] = {"ours": [], "theirs": []}
     for number in range(pairs + 1):
         for name, checkout in (("ours", ROOT), ("theirs", other))[:: 1 if number % 2 else -1]:
@@ -103,15 +104,6 @@ def same_bytes(other: Path, fasta: Path, model: Path, folder: Path, flags: list[
     }
 
 
-def write_fasta(proteins: list[Record], repeats: int, path: Path) -> Path:
-    """Longest first as the rule shard writes them; repeated ones have ids of their own."""
-    with path.open("wb") as file:
-        for protein in by_length(proteins):
-            for number in range(repeats):
-                file.write(b">%s_%d\n%s\n" % (protein.id.encode(), number, protein.sequence))
-    return path
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
@@ -131,14 +123,14 @@ def main() -> None:
         for size in args.sizes:
             random_model.write(size, folder / size, device="cuda")
             torch.cuda.empty_cache()
-            fasta = write_fasta(proteins, REPEATS[size], folder / f"{size}.fasta")
+            fasta = write_shard(proteins, REPEATS[size], folder / f"{size}.fasta")
             rows.append({"model": size, **compare(args.other, fasta, folder / size, args.rounds, folder)})
         if args.starts:
             found = compare_starts(args.other, proteins, folder / args.sizes[0], args.starts, folder)
             rows.append({"model": args.sizes[0], **found})
             print(rows[-1], flush=True)
         if args.bytes:
-            fasta = write_fasta(proteins[: args.bytes], 1, folder / "bytes.fasta")
+            fasta = write_shard(proteins[: args.bytes], 1, folder / "bytes.fasta")
             for kernel in args.kernels:
                 flags = ["--pooling", "mean", "residues", "--attention", kernel, "--compile", "on"]
                 found = same_bytes(args.other, fasta, folder / args.sizes[0], folder, [*flags, "--batch-size", "32768"])
