@@ -18,6 +18,7 @@ from seqmill.engine.task import Task, read_sequences
 from seqmill.engine.trials import Trials
 from seqmill.engine.tuning import Choice
 from seqmill.errors import EXIT_OUT_OF_MEMORY, UserError, is_oom
+from seqmill.inputs.given import Given
 from seqmill.inputs.sequences import Sequences
 from seqmill.kernels.packing import Batch
 from seqmill.models.loading import load
@@ -46,7 +47,9 @@ class Job:
         recommended: after an out of memory, the batch size in tokens that would fit; None where none would.
     """
 
-    def __init__(self, fasta: Path, folder: Path, weights: Weights, settings: Settings, allocator: str, started: float):
+    def __init__(
+        self, fasta: Path | Given, folder: Path, weights: Weights, settings: Settings, allocator: str, started: float
+    ):
         self.fasta, self.folder, self.weights, self.settings = fasta, folder, weights, settings
         self.choices = {"allocator": Choice(allocator)}
         self.recommended: int | None = None

@@ -18,6 +18,7 @@ from seqmill.engine.batching import PackedBatches
 from seqmill.engine.pipeline import Pipeline, Timing
 from seqmill.engine.task import Task
 from seqmill.engine.tuning import Choice, recorded
+from seqmill.inputs.given import Given
 from seqmill.inputs.sequences import Sequences
 from seqmill.outputs.names import INDEX
 from seqmill.outputs.partial import State
@@ -107,7 +108,7 @@ def write_index(folder: Path, sequences: Sequences) -> None:
 
 
 def meta_content(
-    fasta: Path,
+    fasta: Path | Given,
     task: Task,
     state: State,
     choices: Mapping[str, Choice],
