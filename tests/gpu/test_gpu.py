@@ -170,7 +170,7 @@ def test_out_of_memory_is_diagnosed_and_the_recommendation_works(tmp_path):
     assert "set performance.batch_size to" in said
     status, said = embed(tmp_path, "--batch-size", str(recommended), limit_gib=1)
     assert status == 0, said
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["embeddings.h5", "meta.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["embeddings.h5", "index.parquet", "meta.json"]
 
 
 def test_whole_proteome_on_the_gpu(tmp_path):

@@ -188,7 +188,9 @@ def test_the_fasta_is_looked_at_before_the_model(tmp_path):
     for name, content in (("missing.fasta", None), ("reads.fastq", "@read\nACGT\n+\nIIII\n")):
         if content:
             (tmp_path / name).write_text(content)
-        result = embed("--fasta", tmp_path / name, "--model", "facebook/esm2_t33_650M_UR50D", "--output", tmp_path / "o")
+        result = embed(
+            "--fasta", tmp_path / name, "--model", "facebook/esm2_t33_650M_UR50D", "--output", tmp_path / "o"
+        )
         assert result.returncode == 1
         assert result.stdout.startswith(f"error: {tmp_path / name}")
 

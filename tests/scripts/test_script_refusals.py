@@ -3,6 +3,7 @@
 That every other bad input is refused by what the scripts call is in the tests of inputs and models.
 """
 
+import os
 import subprocess
 import sys
 
@@ -41,3 +42,14 @@ def test_a_reader_that_has_seen_enough_is_no_error(small_run):
     command = f"{sys.executable} {SCRIPTS / 'show.py'} --embeddings {small_run.embeddings} --index {small_run.index} | head -1"
     done = subprocess.run(command, shell=True, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_what_show_says_of_reading_is_python_that_runs(small_run):
+    done = run_python(SCRIPTS / "show.py", "--embeddings", small_run.embeddings, "--index", small_run.index)
+    said = done.stdout.strip().splitlines()
+    assert said[-1].endswith("and run: snakemake --profile profiles/local")
+    program = "\n".join(line.strip() for line in said if line.startswith("    "))
+    assert program.count("import") == 2
+    program += "\nassert (e.vectors() == mean).all() and e.ids == index.id.tolist()"
+    environment = os.environ | {"PYTHONPATH": str(SCRIPTS.parent)}
+    assert run_python("-c", program, env=environment).returncode == 0

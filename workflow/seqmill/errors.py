@@ -2,6 +2,7 @@
 
 import errno
 import re
+from typing import Any
 
 EXIT_OUT_OF_MEMORY = 3
 
@@ -18,6 +19,23 @@ DISK_FULL_NUMBERS = (errno.ENOSPC, errno.EDQUOT)
 
 class UserError(Exception):
     """A mistake in the input or the settings: one sentence that says where, what, and what to do."""
+
+
+class OutOfMemory(Exception):
+    """Memory ran out in `seqmill.embed`; says what would help.
+
+    Attributes:
+        recommended_batch_size: one in tokens that would fit; None where none would.
+        report: what is known of it, the content of `oom.json`.
+    """
+
+    def __init__(self, report: dict[str, Any]):
+        self.report, self.recommended_batch_size = report, report["recommended_batch_size"]
+        advice = [f"give batch_size={self.recommended_batch_size}"] if self.recommended_batch_size else []
+        # The first one in the report is the same, for config.yaml.
+        advice += report["recommendations"][len(advice) :]
+        device = report["device"]["name"]
+        super().__init__(f"out of memory on {device} ({report['message']}); {', or '.join(advice)}")
 
 
 def first_line(error: BaseException) -> str:

@@ -7,11 +7,19 @@ import h5py
 import pandas as pd
 
 READ = """\
-Read it in Python:
+Read it in Python, where seqmill is installed (pip install .):
+
+    import seqmill
+    e = seqmill.open("{embeddings}")
+    e["{protein}"]   # its vector; e.to_frame() has all, e.index what is known of each
+
+Or without it:
 
     import h5py, pandas as pd
     index = pd.read_parquet("{index}")
     mean = h5py.File("{embeddings}")["mean"][:]   # row i belongs to index.id[i]
+
+For your own proteins edit config/config.yaml (fasta, model.name) and run: snakemake --profile profiles/local
 """
 
 
@@ -28,4 +36,5 @@ def run(args: argparse.Namespace) -> None:
             print(f"  {args.embeddings}  {name:8} {' x '.join(map(str, dataset.shape))}, {dataset.dtype}")
         print(f"  {args.index}  {', '.join(index.columns)}\n")
         print(f"model {file.attrs['model']}, {file.attrs['dtype']}, attention {file.attrs['attention']}\n")
-    print(READ.format(index=args.index, embeddings=args.embeddings))
+    protein = next(iter(index["id"]), "id")
+    print(READ.format(index=args.index, embeddings=args.embeddings, protein=protein))

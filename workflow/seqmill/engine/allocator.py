@@ -5,6 +5,8 @@ import ctypes
 import os
 from collections.abc import MutableMapping
 
+from seqmill.errors import UserError
+
 # PyTorch 2.9 renamed the variable and reads the new name first.
 OLD_NAME, NEW_NAME = "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF"
 # mallopt's parameters in glibc's malloc.h, and the largest values they take.
@@ -34,6 +36,29 @@ def configure(expandable_segments: bool, environment: MutableMapping[str, str] =
     return merged
 
 
+def in_force(expandable_segments: bool, torch_runs: bool) -> str:
+    """Configure the allocator of a process that is not seqmill's own, whose environment is changed only where asked.
+
+    Args:
+        torch_runs: PyTorch is imported already.
+
+    Returns:
+        As `configure`.
+
+    Raises:
+        UserError: it would come too late.
+    """
+    present = configure(False, dict(os.environ))
+    if not expandable_segments or "expandable_segments:True" in present:
+        return present
+    if torch_runs:
+        raise UserError(
+            "expandable_segments comes too late, as PyTorch is imported already; set the variable "
+            f"{OLD_NAME}=expandable_segments:True before Python starts"
+        )
+    return configure(True)
+
+
 def keep_host_memory() -> None:
     """Let glibc keep freed memory for the next batch instead of returning it to the system.
 
@@ -44,3 +69,14 @@ def keep_host_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(M_MMAP_THRESHOLD, HEAP_BYTES)
         mallopt(M_TRIM_THRESHOLD, KEEP_BYTES)
+
+
+def release_host_memory() -> None:
+    """Give freed memory back to the system, and let glibc keep as little as in any process that has used large arrays.
+
+    It comes to these thresholds by itself when such a process frees them: 32 MiB, and twice that.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_TRIM_THRESHOLD, 2 * HEAP_BYTES)
+        libc.malloc_trim(0)

@@ -18,6 +18,7 @@ from seqmill.engine.task import Task, read_sequences
 from seqmill.engine.trials import Trials
 from seqmill.engine.tuning import Choice
 from seqmill.errors import EXIT_OUT_OF_MEMORY, UserError, is_oom
+from seqmill.inputs.given import Given
 from seqmill.inputs.sequences import Sequences
 from seqmill.models.loading import load
 from seqmill.models.source import Source
@@ -48,7 +49,7 @@ class Job:
 
     def __init__(
         self,
-        fasta: Path,
+        fasta: Path | Given,
         folder: Path,
         weights: Weights,
         settings: Settings,

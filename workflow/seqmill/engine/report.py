@@ -20,6 +20,7 @@ from seqmill.engine.pipeline import Pipeline, Timing
 from seqmill.engine.task import Task
 from seqmill.engine.tuning import Choice, recorded
 from seqmill.inputs import outliers
+from seqmill.inputs.given import Given
 from seqmill.inputs.sequences import Sequences
 from seqmill.models.source import Source
 from seqmill.outputs.names import INDEX
@@ -149,7 +150,7 @@ def write_index(folder: Path, sequences: Sequences) -> None:
 
 
 def meta_content(
-    fasta: Path,
+    fasta: Path | Given,
     task: Task,
     state: State,
     choices: Mapping[str, Choice],

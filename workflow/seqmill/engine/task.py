@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from seqmill.inputs.fasta import read_records, with_own_ids
+from seqmill.inputs.given import Given
 from seqmill.inputs.sequences import Sequences
 from seqmill.models.source import Source
 from seqmill.models.weights import Weights
@@ -74,11 +75,13 @@ class Task:
         return np.repeat(self.content_counts[done:], self.sequences.copies[done:])
 
 
-def read_sequences(fasta: Path, source: Source, invalid: str, duplicate_ids: str) -> Sequences:
-    """The sequences of a file in the alphabet of a model.
+def read_sequences(fasta: Path | Given, source: Source, invalid: str, duplicate_ids: str) -> Sequences:
+    """The sequences of a file, or those given, in the alphabet of a model.
 
     Raises:
         UserError: see `read_records` and `with_own_ids`.
     """
-    records = read_records(fasta, source.family.alphabet, invalid)
+    alphabet = source.family.alphabet
+    is_given = isinstance(fasta, Given)
+    records = fasta.records(alphabet, invalid) if is_given else read_records(fasta, alphabet, invalid)
     return Sequences(list(with_own_ids(records, duplicate_ids)))

@@ -7,7 +7,7 @@ import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from textwrap import shorten
@@ -17,6 +17,7 @@ from Bio.SeqIO.FastaIO import SimpleFastaParser
 
 from seqmill.errors import UserError
 from seqmill.inputs.alphabet import Alphabet
+from seqmill.inputs.record import SHOWN, Record, at, place, setting, shown
 
 WHITESPACE = b" \t\r\n\v\f"
 
@@ -27,8 +28,8 @@ PIECE = 2**20
 MAX_LETTERS = 10_000_000
 # Characters of a record's description and of blank lines, which are not kept: a description of 10 MB does no harm.
 MAX_SKIPPED = 15_000_000
-# Characters of an id in a message, and ids in one.
-SHOWN, LISTED = 60, 10
+# Ids in a message.
+LISTED = 10
 # Characters of a description that are kept; what the longest of UniProt's have is a few hundred.
 MAX_DESCRIPTION = 10_000
 
@@ -50,29 +51,6 @@ OTHER_COMPRESSIONS = {
     b"\x28\xb5\x2f\xfd": "zstd",
     b"PK\x03\x04": "zip",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One record: its id (first word of the header), upper-case letters and its place in the file.
-
-    Attributes:
-        replaced: letters outside the alphabet that were replaced.
-        description: the header behind the id.
-        renamed_from: the id in the file, if it was repeated and got a number.
-    """
-
-    id: str
-    sequence: bytes
-    path: Path
-    line: int
-    replaced: int = 0
-    description: str = ""
-    renamed_from: str | None = None
-
-    @property
-    def place(self) -> str:
-        return _place(self.path, self.line, self.id)
 
 
 def read_records(path: Path | str, alphabet: Alphabet, invalid: str = "error") -> Iterator[Record]:
@@ -141,7 +119,7 @@ def with_own_ids(records: Iterable[Record], duplicate_ids: str) -> Iterator[Reco
     Raises:
         UserError: ids are repeated (with duplicate_ids="error").
     """
-    places: dict[str, tuple[Path, int]] = {}
+    places: dict[str, tuple[Path | None, int]] = {}
     numbers: dict[str, int] = {}
     repeated: dict[str, Record] = {}
     for record in records:
@@ -161,16 +139,16 @@ def with_own_ids(records: Iterable[Record], duplicate_ids: str) -> Iterator[Reco
         raise UserError(_describe_repeated(list(repeated.values()), places))
 
 
-def _describe_repeated(repeated: list[Record], places: dict[str, tuple[Path, int]]) -> str:
+def _describe_repeated(repeated: list[Record], places: dict[str, tuple[Path | None, int]]) -> str:
     """The sentence for ids that come more than once, from the first record that repeats each."""
     path, line = places[repeated[0].id]
-    advice = "give every record its own id, or set sequences.duplicate_ids to number (--duplicate-ids number)"
+    advice = f"give every record its own id, or {setting('duplicate_ids', 'number', path)}"
     if len(repeated) == 1:
-        return f"{repeated[0].place} repeats the id of {path}, line {line}; {advice}"
-    ids = ", ".join(f"'{_shown(record.id, SHOWN)}'" for record in repeated[:LISTED])
-    shown = shorten(ids + (", ..." if len(repeated) > LISTED else ""), 150, placeholder=" ...")
+        return f"{repeated[0].place} repeats the id of {at(path, line)}; {advice}"
+    ids = ", ".join(f"'{shown(record.id, SHOWN)}'" for record in repeated[:LISTED])
+    listed = shorten(ids + (", ..." if len(repeated) > LISTED else ""), 150, placeholder=" ...")
     return (
-        f"{repeated[0].place} repeats the id of {path}, line {line}; in all {len(repeated):,} ids are repeated: {shown}; "
+        f"{repeated[0].place} repeats the id of {at(path, line)}; in all {len(repeated):,} ids are repeated: {listed}; "
         f"{advice}"
     )
 
@@ -220,7 +198,7 @@ def _watch(handle: TextIO, path: Path, starts: deque[int]) -> Iterator[str]:
             length += len(piece)
             if length > MAX_LETTERS:
                 raise UserError(
-                    f"{_place(path, starts[-1], _id(title))} has more than {MAX_LETTERS:,} letters, the most that seqmill takes; "
+                    f"{place(path, starts[-1], _id(title))} has more than {MAX_LETTERS:,} letters, the most that seqmill takes; "
                     "remove it"
                 )
             yield piece if line_begins else f" {piece}"
@@ -242,19 +220,28 @@ def _record(title: str, letters: str, path: Path, line: int, alphabet: Alphabet,
         raise UserError(f"{path}, line {line}: the record has no id; write it straight after the '>'")
     if not name.isprintable():
         raise UserError(f"{path}, line {line}: the record's id {name[:SHOWN]!a} is not printable UTF-8 text; rename it")
+    return checked(Record(name, b"", path, line, description=_description(title)), letters, alphabet, invalid)
+
+
+def checked(record: Record, letters: str, alphabet: Alphabet, invalid: str) -> Record:
+    """The record with its letters, as `read_records` gives it.
+
+    Raises:
+        UserError: something is wrong with them, see `read_records`.
+    """
     if not letters.isascii():
         # Unicode has more white space than ASCII, as what is copied from a web page or a word processor shows.
         letters = "".join(letters.split())
     sequence = letters.encode("utf-8", "surrogateescape").upper().translate(None, WHITESPACE).rstrip(b"*")
     wrong = sequence.translate(None, alphabet.letters)
-    if complaint := _complaint(name, sequence, wrong, alphabet, invalid):
-        raise UserError(f"{_place(path, line, name)} {complaint}")
-    return Record(name, alphabet.replaced(sequence) if wrong else sequence, path, line, len(wrong), _description(title))
+    if complaint := _complaint(record, sequence, wrong, alphabet, invalid):
+        raise UserError(f"{record.place} {complaint}")
+    return replace(record, sequence=alphabet.replaced(sequence) if wrong else sequence, replaced=len(wrong))
 
 
-def _complaint(name: str, sequence: bytes, wrong: bytes, alphabet: Alphabet, invalid: str) -> str | None:
+def _complaint(record: Record, sequence: bytes, wrong: bytes, alphabet: Alphabet, invalid: str) -> str | None:
     """What is wrong with a record, and what to do; None where it is good."""
-    if len(name) >= PIECE - 1:
+    if len(record.id) >= PIECE - 1:
         return f"has an id of more than {PIECE - 2:,} characters; put a space behind the id, or shorten it"
     if not sequence:
         return "has no sequence; remove the record or complete it"
@@ -264,7 +251,8 @@ def _complaint(name: str, sequence: bytes, wrong: bytes, alphabet: Alphabet, inv
     if b">" in wrong:
         return f"has a '>' at position {sequence.index(b'>') + 1} of its sequence; a header begins a line"
     if wrong and invalid == "error":
-        return f"has {_describe(wrong, sequence, alphabet)}; correct it, or set sequences.invalid to replace (--invalid replace)"
+        advice = setting("invalid", "replace", record.path)
+        return f"has {_describe(wrong, sequence, alphabet)}; correct it, or {advice}"
     return None
 
 
@@ -277,15 +265,6 @@ def _description(title: str) -> str:
     """The header behind the first word; bytes that are not UTF-8 become question marks."""
     words = title.split(maxsplit=1)
     return words[1][:MAX_DESCRIPTION].strip().encode("utf-8", "replace").decode() if len(words) > 1 else ""
-
-
-def _place(path: Path, line: int, name: str) -> str:
-    return f"{path}, line {line}: record '{_shown(name, SHOWN)}'"
-
-
-def _shown(name: str, length: int) -> str:
-    shown = name if len(name) <= length else f"{name[:length]}..."
-    return shown if shown.isprintable() else ascii(shown)[1:-1]
 
 
 def _describe(wrong: bytes, sequence: bytes, alphabet: Alphabet) -> str:

@@ -1,0 +1,295 @@
+"""A result as Python reads it: vectors, residues and records by id.
+
+import seqmill
+
+with seqmill.open("results") as e:
+    e["P0A6F5"]             # the protein's vector
+    e.residues("P0A6F5")    # a row per residue, where they were stored
+    e.to_frame()            # all vectors as a DataFrame
+    e.index                 # length, description, ... of each protein
+"""
+
+import difflib
+import json
+import os
+import shutil
+import weakref
+from collections.abc import Iterator
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from seqmill.errors import UserError
+from seqmill.outputs.datasets import Dataset
+from seqmill.outputs.embedding_file import Damaged, EmbeddingFile
+from seqmill.outputs.names import EMBEDDINGS, INDEX, OOM
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# Ids that a mistyped one is compared with.
+COMPARED = 10_000
+
+
+def open(path: str | os.PathLike[str]) -> "Embeddings":
+    """Open a result; its values are read when they are asked for.
+
+    Args:
+        path: a folder of results (of the workflow, of one of its samples, or of `seqmill embed`), or its embeddings.h5.
+
+    Raises:
+        UserError: there is no result, or a damaged one.
+    """
+    path = Path(path)
+    return Embeddings(_find(path) if path.is_dir() else path)
+
+
+def _find(folder: Path) -> Path:
+    """The embeddings.h5 of a folder."""
+    if (folder / EMBEDDINGS).exists():
+        return folder / EMBEDDINGS
+    if (folder / OOM).exists():
+        raise UserError(f"{folder}: holds no result, as memory ran out; {OOM} says what would help")
+    inner = sorted(str(path.parent) for path in folder.glob(f"*/{EMBEDDINGS}"))
+    advice = f"open one of {', '.join(inner[:10])}" if inner else "is the run finished?"
+    raise UserError(f"{folder}: holds no {EMBEDDINGS}; {advice}")
+
+
+class Embeddings:
+    """The embeddings of N proteins. Use as a context manager, or `close` it; it may be read from several threads.
+
+    What it returns are copies: they stay valid when it is closed.
+
+    Args:
+        path: an embeddings.h5.
+        temporary: a folder to remove when it is closed or no longer used.
+
+    Attributes:
+        path: the file.
+        lengths: (N,) int64, letters of each protein, in the order of the ids.
+
+    Raises:
+        UserError: there is no such file, or it is damaged.
+    """
+
+    def __init__(self, path: Path, temporary: Path | None = None):
+        self.path = path
+        self._file: EmbeddingFile | None = _opened(path)
+        self.lengths: np.ndarray = self._file.lengths
+        self._close = weakref.finalize(self, _dispose, self._file, temporary)
+
+    def __enter__(self) -> "Embeddings":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; a temporary result is removed."""
+        self._close()
+        self._file = None
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.ids)
+
+    def __contains__(self, protein: object) -> bool:
+        return protein in self._rows
+
+    def __getitem__(self, protein: str) -> np.ndarray:
+        """(width,) float32, the vector of a protein: `mean` if that is stored, else the first other; of the last layer.
+
+        Raises:
+            KeyError: there is no such protein; names some with a similar id.
+            UserError: only residues are stored.
+        """
+        return self.vector(protein)
+
+    def vector(self, protein: str, name: str | None = None, layer: int | None = None) -> np.ndarray:
+        """(width,) float32, one vector of a protein; `name` and `layer` as for `vectors`."""
+        row = self._row(protein)
+        dataset = self._pooled(name, layer)
+        return _read(self._open_file, dataset, row, row + 1)[0]
+
+    def residues(self, protein: str, layer: int | None = None) -> np.ndarray:
+        """(length, width) float16 or float32, a row for each residue of a protein.
+
+        Args:
+            layer: one that is stored; None is the last of them.
+
+        Raises:
+            KeyError: there is no such protein.
+            UserError: residues, or that layer, are not stored.
+        """
+        row, file = self._row(protein), self._open_file
+        stored = [dataset for dataset in file.datasets if dataset.is_per_token]
+        if not stored:
+            raise UserError(
+                f"{self.path}: holds no residues; embed with model.pooling [mean, residues] in config.yaml "
+                '(pooling=["mean", "residues"] in Python)'
+            )
+        dataset = self._of_layer(stored, layer)
+        return _read(file, dataset, int(file.offsets[row]), int(file.offsets[row + 1]))
+
+    def vectors(self, name: str | None = None, layer: int | None = None) -> np.ndarray:
+        """(N, width) float32, a row for each protein in the order of the ids.
+
+        Args:
+            name: mean or bos, or a name of `datasets`; None is mean if that is stored, else the first other.
+            layer: one that is stored; None is the last of them.
+
+        Raises:
+            UserError: it is not stored.
+        """
+        return _read(self._open_file, self._pooled(name, layer), 0, len(self))
+
+    def to_frame(self, name: str | None = None, layer: int | None = None) -> "pd.DataFrame":
+        """The vectors as a DataFrame of N rows, indexed by id; arguments as for `vectors`."""
+        import pandas as pd
+
+        return pd.DataFrame(self.vectors(name, layer), index=pd.Index(self.ids, name="id"), copy=False)
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """The N ids, in the order of the rows."""
+        file = self._open_file
+        if not self.path.exists() or not os.path.samestat(self.path.stat(), os.fstat(file.descriptor)):
+            raise UserError(f"{self.path}: was replaced since it was opened; open it again")
+        return file.ids().tolist()
+
+    @property
+    def datasets(self) -> list[str]:
+        """The names of what is stored: `mean`, or of several layers `mean_layer30`; and so on."""
+        return [dataset.name for dataset in self._open_file.datasets]
+
+    @cached_property
+    def attributes(self) -> dict[str, Any]:
+        """What is known of the whole: model, revision, dtype, layers, pooling, versions and more, in Python's own types."""
+        found = {name: _plain(value) for name, value in self._open_file.attributes.items()}
+        return found | {"versions": json.loads(found.get("versions", "{}"))}
+
+    @cached_property
+    def index(self) -> "pd.DataFrame":
+        """N rows: id, length, sequence_sha256, duplicate_of, description and more; None where there is nothing to say.
+
+        Only id and length where there is no index.parquet beside the embeddings.
+
+        Raises:
+            UserError: index.parquet belongs to other embeddings.
+        """
+        import pandas as pd
+
+        path = self.path.with_name(INDEX)
+        if not path.exists():
+            return pd.DataFrame({"id": self.ids, "length": self.lengths})
+        table = pd.read_parquet(path)
+        if table["id"].tolist() != self.ids:
+            raise UserError(f"{path}: lists other proteins than {self.path}; put the two files of one result together")
+        for name in {"duplicate_of", "renamed_from"} & set(table.columns):
+            table[name] = table[name].astype(object).where(table[name].notna(), None)
+        return table
+
+    def __repr__(self) -> str:
+        if self._file is None:
+            return f"<Embeddings of {len(self):,} proteins, closed: {self.path}>"
+        stored = (f"{e.dataset.name} ({e.rows:,} x {e.dataset.width}, {e.dataset.dtype})" for e in self._extents)
+        about = f"{self.attributes.get('model')} in {self.attributes.get('dtype')}"
+        return f"<Embeddings of {len(self):,} proteins: {', '.join(stored)}; {about}; {self.path}>"
+
+    @property
+    def _open_file(self) -> EmbeddingFile:
+        if self._file is None:
+            raise ValueError(f"{self.path}: these embeddings are closed; open them again")
+        return self._file
+
+    @property
+    def _extents(self) -> list[Any]:
+        return list(self._open_file.extents.values())
+
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        return {protein: row for row, protein in enumerate(self.ids)}
+
+    def _row(self, protein: str) -> int:
+        if protein in self._rows:
+            return self._rows[protein]
+        wanted = str(protein)
+        # First what is quickly found among millions.
+        close = list(islice((other for other in self.ids if wanted and wanted in other), 3))
+        close = close or difflib.get_close_matches(wanted, self.ids[:COMPARED], 3)
+        advice = f"; did you mean {' or '.join(close)}?" if close else ""
+        raise KeyError(f"there is no protein {wanted} among these {len(self):,}{advice}")
+
+    def _pooled(self, name: str | None, layer: int | None) -> Dataset:
+        """The dataset with a vector per protein that is meant."""
+        pooled = [dataset for dataset in self._open_file.datasets if not dataset.is_per_token]
+        if not pooled:
+            raise UserError(
+                f"{self.path}: holds residues only; take the mean of `residues(id)`, or embed with pooling mean"
+            )
+        exact = [dataset for dataset in pooled if dataset.name == name]
+        if exact and layer in (None, exact[0].layer):
+            return exact[0]
+        names = sorted({dataset.representation for dataset in pooled})
+        if name is None:
+            name = "mean" if "mean" in names else names[0]
+        if name not in names:
+            raise UserError(f"{self.path}: holds no {name} per protein; it has {', '.join(names)}")
+        return self._of_layer([dataset for dataset in pooled if dataset.representation == name], layer)
+
+    def _of_layer(self, stored: list[Dataset], layer: int | None) -> Dataset:
+        layers = {dataset.layer: dataset for dataset in stored}
+        known = sorted(number for number in layers if number is not None)
+        if layer is None:
+            return layers[known[-1]] if known else stored[0]
+        if layer not in layers:
+            what = stored[0].representation
+            raise UserError(f"{self.path}: holds no {what} of layer {layer}; it has {', '.join(map(str, known))}")
+        return layers[layer]
+
+
+def _opened(path: Path) -> EmbeddingFile:
+    try:
+        file = EmbeddingFile(path)
+    except FileNotFoundError:
+        raise UserError(
+            f"{path}: there is no such file or folder; give a folder of results, or an {EMBEDDINGS}"
+        ) from None
+    except (Damaged, OSError) as error:
+        raise UserError(f"{path}: is not a result of seqmill, or a damaged one ({error})") from None
+    # Another program may have packed it, and half a copy is no result.
+    size = path.stat().st_size
+    if any((extent.rows and not extent.offset) or extent.end > size for extent in file.extents.values()):
+        file.__exit__()
+        raise UserError(f"{path}: is damaged, or was rewritten by another program; copy the result again")
+    return file
+
+
+def _read(file: EmbeddingFile, dataset: Dataset, first: int, last: int) -> np.ndarray:
+    """Some rows of a dataset, through the open file: whatever has its name by now, and from any thread."""
+    values = np.empty((last - first, dataset.width), dataset.dtype)
+    left = memoryview(values.reshape(-1).view(np.uint8))
+    position = file.extents[dataset.name].offset + first * dataset.row_bytes
+    while left:
+        if not (count := os.preadv(file.descriptor, [left], position)):
+            raise UserError(f"{file.path}: ends too early; copy the result again")
+        position, left = position + count, left[count:]
+    return values
+
+
+def _dispose(file: EmbeddingFile, temporary: Path | None) -> None:
+    file.__exit__()
+    if temporary is not None:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _plain(value: Any) -> Any:
+    """An attribute of HDF5 in Python's own types."""
+    if isinstance(value, bytes):
+        return value.decode()
+    return _plain(value.tolist()) if isinstance(value, np.generic | np.ndarray) else value
