@@ -220,28 +220,32 @@ def _record(title: str, letters: str, path: Path, line: int, alphabet: Alphabet,
         raise UserError(f"{path}, line {line}: the record has no id; write it straight after the '>'")
     if not name.isprintable():
         raise UserError(f"{path}, line {line}: the record's id {name[:SHOWN]!a} is not printable UTF-8 text; rename it")
-    return checked(Record(name, b"", path, line, description=_description(title)), letters, alphabet, invalid)
+    return checked(name, letters, path, line, _description(title), alphabet, invalid)
 
 
-def checked(record: Record, letters: str, alphabet: Alphabet, invalid: str) -> Record:
-    """The record with its letters, as `read_records` gives it.
+def checked(
+    name: str, letters: str, path: Path | None, line: int, description: str, alphabet: Alphabet, invalid: str
+) -> Record:
+    """A record as `read_records` gives it; arguments as `Record` has them.
 
     Raises:
-        UserError: something is wrong with them, see `read_records`.
+        UserError: something is wrong with the letters, see `read_records`.
     """
     if not letters.isascii():
         # Unicode has more white space than ASCII, as what is copied from a web page or a word processor shows.
         letters = "".join(letters.split())
     sequence = letters.encode("utf-8", "surrogateescape").upper().translate(None, WHITESPACE).rstrip(b"*")
     wrong = sequence.translate(None, alphabet.letters)
-    if complaint := _complaint(record, sequence, wrong, alphabet, invalid):
-        raise UserError(f"{record.place} {complaint}")
-    return replace(record, sequence=alphabet.replaced(sequence) if wrong else sequence, replaced=len(wrong))
+    if complaint := _complaint(name, sequence, wrong, path, alphabet, invalid):
+        raise UserError(f"{place(path, line, name)} {complaint}")
+    return Record(name, alphabet.replaced(sequence) if wrong else sequence, path, line, len(wrong), description)
 
 
-def _complaint(record: Record, sequence: bytes, wrong: bytes, alphabet: Alphabet, invalid: str) -> str | None:
+def _complaint(
+    name: str, sequence: bytes, wrong: bytes, path: Path | None, alphabet: Alphabet, invalid: str
+) -> str | None:
     """What is wrong with a record, and what to do; None where it is good."""
-    if len(record.id) >= PIECE - 1:
+    if len(name) >= PIECE - 1:
         return f"has an id of more than {PIECE - 2:,} characters; put a space behind the id, or shorten it"
     if not sequence:
         return "has no sequence; remove the record or complete it"
@@ -251,7 +255,7 @@ def _complaint(record: Record, sequence: bytes, wrong: bytes, alphabet: Alphabet
     if b">" in wrong:
         return f"has a '>' at position {sequence.index(b'>') + 1} of its sequence; a header begins a line"
     if wrong and invalid == "error":
-        advice = setting("invalid", "replace", record.path)
+        advice = setting("invalid", "replace", path)
         return f"has {_describe(wrong, sequence, alphabet)}; correct it, or {advice}"
     return None
 

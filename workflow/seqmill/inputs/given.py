@@ -9,7 +9,7 @@ from Bio.SeqRecord import SeqRecord
 from seqmill.errors import UserError
 from seqmill.inputs.alphabet import Alphabet
 from seqmill.inputs.fasta import MAX_LETTERS, checked
-from seqmill.inputs.record import SHOWN, Record
+from seqmill.inputs.record import SHOWN, Record, place
 
 
 class Given:
@@ -53,10 +53,10 @@ class Given:
             UserError: as there, for what is wrong with the letters; says which sequence.
         """
         for number, name, letters, description in self._entries:
-            record = Record(name, b"", None, number, description=description)
             if len(letters) > MAX_LETTERS:
-                raise UserError(f"{record.place} has more than {MAX_LETTERS:,} letters, the most that seqmill takes")
-            yield checked(record, letters, alphabet, invalid)
+                where = place(None, number, name)
+                raise UserError(f"{where} has more than {MAX_LETTERS:,} letters, the most that seqmill takes")
+            yield checked(name, letters, None, number, description, alphabet, invalid)
 
 
 def _id(number: int, entry: Any) -> Any:
