@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 
+import pytest
 from refusals import SCRIPTS, run_python, run_shard, written
 
 
@@ -53,3 +54,11 @@ def test_what_show_says_of_reading_is_python_that_runs(small_run):
     program += "\nassert (e.vectors() == mean).all() and e.ids == index.id.tolist()"
     environment = os.environ | {"PYTHONPATH": str(SCRIPTS.parent)}
     assert run_python("-c", program, env=environment).returncode == 0
+
+
+@pytest.mark.parametrize("sample", [["A"], ["A", "other.fasta"], ["A", "input.fasta", "--sample", "A", "input.fasta"]])
+def test_samples_that_do_not_fit_the_files_are_refused(tmp_path, sample):
+    written(tmp_path, b">a\nMKTAYIAK\n")
+    flags = ["--fasta", "input.fasta", "--shards", "1", "--output", "shards", "--sample", *sample]
+    done = run_python(SCRIPTS / "shard.py", *flags, cwd=tmp_path)
+    assert_one_line(done, "error: --sample: name each sample once, with its files")

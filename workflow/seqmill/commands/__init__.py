@@ -7,6 +7,7 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from seqmill import __doc__ as about
 from seqmill import __version__, cli
@@ -19,6 +20,18 @@ COMMANDS = {
     "weights": "find a model, download it if need be, and record its checksums",
     "show": "show what a result holds and how to read it",
 }
+
+
+def add_shards(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that name the shards of a run."""
+    parser.add_argument("--folders", nargs="+", type=Path, required=True, help="one folder per shard, in order")
+    parser.add_argument(
+        "--records",
+        nargs="+",
+        type=Path,
+        required=True,
+        help="records.parquet of the command shard; of several rounds of samples all, in order",
+    )
 
 
 def main() -> None:

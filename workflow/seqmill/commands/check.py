@@ -6,18 +6,12 @@ The folders of shards that ran out of memory or are damaged are removed, so that
 import argparse
 from pathlib import Path
 
+from seqmill.commands import add_shards
 from seqmill.outputs import oom_reports, verify
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--folders", nargs="+", type=Path, required=True, help="one folder per shard, in order")
-    parser.add_argument(
-        "--records",
-        nargs="+",
-        type=Path,
-        required=True,
-        help="records.parquet of the command shard; of several rounds of samples all, in order",
-    )
+    add_shards(parser)
     parser.add_argument("--output", type=Path, required=True, help="table of the shards (TSV)")
     parser.add_argument("--oom", type=Path, help="where out-of-memory diagnoses go [the folder oom beside the output]")
 

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from seqmill import options
+from seqmill.errors import UserError
 from seqmill.inputs import rounds, shards
 from seqmill.inputs.fasta import read_all
 from seqmill.models import registry
@@ -43,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     # Of the families that share an alphabet, the first one's cost counts.
     family = next(family for family in registry.FAMILIES if family.alphabet.name == args.alphabet)
-    samples = {name: paths for name, *paths in args.sample or [[None, *args.fasta]]}
+    samples = _samples(args)
     records = {
         name: read_all(paths, family.alphabet, args.invalid, args.duplicate_ids) for name, paths in samples.items()
     }
@@ -51,3 +52,12 @@ def run(args: argparse.Namespace) -> None:
     print(shards.shard(records, args.shards, args.output, family.cost, earlier, family.alphabet.replacement))
     if args.sample:
         rounds.write(args.output, samples)
+
+
+def _samples(args: argparse.Namespace) -> dict[str | None, list[str]]:
+    """The files of each sample; all of one without a name where there are no samples."""
+    samples = {name: paths for name, *paths in args.sample or [[None, *args.fasta]]}
+    named = [path for paths in samples.values() for path in paths]
+    if len(samples) < len(args.sample or [0]) or not all(samples.values()) or set(named) != set(args.fasta):
+        raise UserError("--sample: name each sample once, with its files; all of them together are those of --fasta")
+    return samples
