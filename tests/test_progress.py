@@ -1,7 +1,9 @@
 """How far a job is: predicted by cost, told to those who watch, and seldom in the log."""
 
+import io
 import logging
 import os
+import pty
 import time
 
 import numpy as np
@@ -36,13 +38,23 @@ def test_time_left_is_predicted_by_cost(clock):
     assert job.describe() == "1 of 101 sequences, 45 residues/s, 01:06 left"
     clock.now = 726.0
     job.add(100)
-    assert job.describe() == "101 of 101 sequences, 83 residues/s, 00:00 left"
+    assert job.describe() == "101 of 101 sequences, 83 residues/s, writing the last ones"
+
+
+def test_time_left_goes_down_while_a_batch_is_computed(clock):
+    """Nothing is counted then, and the rate is that of what was."""
+    job = Progress()
+    job.begin(COSTS, OFFSETS, 0)
+    clock.now = 660.0
+    job.add(1)
+    for clock.now, left in ((690.0, "00:36"), (720.0, "00:06"), (750.0, "00:00")):
+        assert job.describe() == f"1 of 101 sequences, 45 residues/s, {left} left"
 
 
 def test_what_an_earlier_run_has_done_counts_but_not_for_the_rate(clock):
     job = Progress()
     job.begin(COSTS, OFFSETS, 51)
-    assert job.describe() == "starting"
+    assert job.describe() == "51 of 101 sequences, the longest first (300 residues)"
     clock.now = 10.0
     job.add(10)
     assert job.describe() == "61 of 101 sequences, 300 residues/s, 00:40 left"
@@ -62,6 +74,15 @@ def test_the_log_has_lines_at_growing_intervals(clock, caplog):
     assert set(np.diff(lines[6:])) == {600}
 
 
+def test_the_log_has_one_line_after_a_batch_that_took_long(clock, caplog):
+    job = Progress()
+    job.begin(COSTS, OFFSETS, 0)
+    with caplog.at_level(logging.INFO):
+        for clock.now in (3_600.0, 3_600.1, 3_600.2, 4_199.0, 4_200.0):
+            job.add(1)
+    assert [message.split()[0] for message in caplog.messages] == ["1", "5"]
+
+
 def test_those_who_watch_hear_of_it_from_the_start_to_the_end(monkeypatch):
     monkeypatch.setattr(progress, "FIRST_AFTER_S", 0.01)
     monkeypatch.setattr(progress, "EVERY_S", 0.01)
@@ -72,21 +93,32 @@ def test_those_who_watch_hear_of_it_from_the_start_to_the_end(monkeypatch):
         while text not in said:
             said += os.read(read_end, 4096).decode()
 
-    with Progress("7", write_end) as job:
+    with Progress("shard 7", write_end) as job:
         wait_for("shard 7: starting\n")
         job.phase = "loading the model"
         wait_for("shard 7: loading the model\n")
         job.begin(COSTS, OFFSETS, 0)
+        wait_for("shard 7: 0 of 101 sequences, the longest first (30,000 residues)\n")
         job.add(1)
         wait_for("shard 7: 1 of 101 sequences, ")
         job.add(100)
-    wait_for("shard 7: finished, 101 sequences in 00:00\n")
+    os.close(write_end)
+    *_, last = "".join(iter(lambda: os.read(read_end, 4096).decode(), "")).splitlines()
+    assert last == "shard 7: finished, 101 sequences in 00:00"
+    assert not job.thread.is_alive()
+
+
+def test_they_hear_of_it_before_anything_slow_begins():
+    """Whatever keeps Python from running its other threads then."""
+    read_end, write_end = os.pipe()
+    Progress("shard 7", write_end).watch()
+    assert os.read(read_end, 4096) == b"shard 7: starting\n"
 
 
 def test_nobody_watching_any_longer_does_no_harm():
     read_end, write_end = os.pipe()
     os.close(read_end)
-    with Progress("7", write_end) as job:
+    with Progress("shard 7", write_end) as job:
         job.begin(COSTS, OFFSETS, 0)
         job.add(101)
     assert job.descriptor is None
@@ -94,10 +126,49 @@ def test_nobody_watching_any_longer_does_no_harm():
 
 def test_a_job_that_runs_out_of_memory_has_not_finished():
     read_end, write_end = os.pipe()
-    with Progress("7", write_end) as job:
+    with Progress("shard 7", write_end) as job:
         job.begin(COSTS, OFFSETS, 0)
     os.close(write_end)
     assert b"finished" not in os.read(read_end, 4096)
+
+
+def test_a_descriptor_that_is_not_open_is_not_used():
+    """A file of the result might get its number."""
+    read_end, write_end = os.pipe()
+    os.close(read_end), os.close(write_end)
+    assert Progress("shard 7", write_end).descriptor is None
+
+
+def test_under_slurm_nobody_watches_but_a_file(tmp_path, monkeypatch):
+    """It has the lines of the log already, and shall not have thousands more."""
+    monkeypatch.setenv("SLURM_JOB_ID", "1")
+    with (tmp_path / "slurm.log").open("w") as file:
+        assert Progress("shard 7", file.fileno()).descriptor is None
+    terminal, other_end = pty.openpty()
+    assert Progress("shard 7", other_end).descriptor == other_end
+    os.close(other_end), os.close(terminal)
+
+
+def test_a_terminal_shows_what_a_job_does_and_then_a_bar(clock, monkeypatch, caplog):
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr("sys.stderr", screen := Terminal())
+    monkeypatch.setattr(progress, "FIRST_AFTER_S", 0.01)
+    monkeypatch.setattr(progress, "EVERY_S", 0.01)
+    with caplog.at_level(logging.INFO), Progress() as job:
+        job.phase = "loading the model"
+        while not caplog.messages:
+            job.ended.wait(0.01)
+        job.begin(COSTS, OFFSETS, 0)
+        clock.now = 660.0
+        job.add(1)
+    assert caplog.messages == ["loading the model"]
+    assert "  0%|" in screen.getvalue()
+    # By residues it would be 50 %.
+    assert " 91%|" in screen.getvalue()
+    assert "| 1 of 101 sequences, 45 residues/s, " in screen.getvalue()
 
 
 def test_the_intervals_are_those_that_people_were_promised():

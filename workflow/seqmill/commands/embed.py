@@ -70,7 +70,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    progress = Progress(args.output.name, args.progress_fd)
+    name = args.output.resolve().name
+    progress = Progress(f"shard {name}" if args.verify_fasta else name, args.progress_fd).watch()
     in_force = allocator.configure(args.expandable_segments)
     allocator.keep_host_memory()
     if args.weights is not None:
@@ -85,6 +86,7 @@ def run(args: argparse.Namespace) -> int:
     from seqmill.models import hub
     from seqmill.models.weights import Weights
 
+    progress.phase = "looking for the model"
     found = Weights.load(args.weights) if args.weights else hub.resolve(args.model, args.revision)
     settings = dataclasses.replace(options.Settings.of(args), index=not args.verify_fasta)
     log.debug("settings: %s", settings)

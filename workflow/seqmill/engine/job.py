@@ -79,7 +79,7 @@ class Job:
         sequences = read_sequences(self.fasta, source, self.settings.invalid, self.settings.duplicate_ids)
         self.clock.mark("read_s")
         report.warn_of_input(self.fasta, sequences, source, is_shard=not self.settings.index)
-        with self.progress, self.partial, lease(self.settings.device) as device:
+        with self.partial, self.progress, lease(self.settings.device) as device:
             try:
                 self._embed(source, sequences, device)
             except Exception as error:

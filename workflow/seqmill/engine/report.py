@@ -38,7 +38,7 @@ NEXT = {
     "device_s": "loading the model",
     "load_s": "trying out kernels",
     "compile_s": "measuring batch sizes",
-    "measure_s": "computing the first batch",
+    "measure_s": "preparing the files",
     "embed_s": "writing",
     "close_s": "writing",
 }
