@@ -4,12 +4,17 @@ import io
 import logging
 import os
 import pty
+import re
+import subprocess
+import sys
 import time
 
 import numpy as np
 import pytest
+from paths import INJECTION, SCRIPTS
 
 from seqmill import progress
+from seqmill.inputs import sha256sums
 from seqmill.progress import Progress
 
 # A long sequence takes more for each of its residues.
@@ -174,3 +179,53 @@ def test_a_terminal_shows_what_a_job_does_and_then_a_bar(clock, monkeypatch, cap
 def test_the_intervals_are_those_that_people_were_promised():
     assert progress.FIRST_AFTER_S < 10
     assert progress.EVERY_S < 10
+
+
+# Real jobs
+
+
+@pytest.fixture
+def embed(small_fasta, tiny_model, tmp_path):
+    """Embeds the small input as a shard with a reader process, whose first batches run out of memory; progress goes to a pipe."""
+    fasta = tmp_path / "results/shards/0.fasta"
+    fasta.parent.mkdir(parents=True)
+    fasta.write_bytes(small_fasta.read_bytes())
+    sha256sums.write(fasta.parent, [fasta.name])
+    command = [sys.executable, SCRIPTS / "embed.py", "--fasta", fasta, "--verify-fasta", "--model", tiny_model]
+    command += ["--output", tmp_path / "results/embed/0", "--device", "cpu", "--dataloader-workers", "1"]
+    command += ["--batch-size", "600", "--on-oom", "retry"]
+    faults = {"PYTHONPATH": str(INJECTION), "SEQMILL_TEST_OOM": "0:500", "SEQMILL_TEST_RECOMMEND": "450"}
+
+    def run(descriptor: int) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*map(str, command), "--progress-fd", str(descriptor)],
+            pass_fds=[descriptor],
+            env=os.environ | faults,
+            capture_output=True,
+            text=True,
+        )
+
+    return run
+
+
+def test_lines_go_past_the_log_and_on_in_a_retry(embed):
+    read_end, write_end = os.pipe()
+    done = embed(write_end)
+    os.close(write_end)
+    with os.fdopen(read_end) as pipe:
+        lines = pipe.read().splitlines()
+    assert done.returncode == 0, done.stderr
+    assert "retry 1 of 3 in a fresh process" in done.stderr
+    assert "shard 0" not in done.stderr
+    # Of both processes; how many more there are depends on how long they take.
+    assert lines.count("shard 0: starting") >= 2
+    assert re.fullmatch(r"shard 0: finished, 23 sequences in \d\d:\d\d", lines[-1])
+    assert all(line.startswith("shard 0: ") for line in lines)
+
+
+def test_a_job_goes_on_when_nobody_watches_any_longer(embed):
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    done = embed(write_end)
+    os.close(write_end)
+    assert done.returncode == 0, done.stderr

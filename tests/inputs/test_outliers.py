@@ -29,6 +29,12 @@ def test_a_sequence_that_takes_most_of_the_time_is_named(tmp_path, caplog):
     assert "with more shards" in said
 
 
+def test_long_ids_are_cut(tmp_path, caplog):
+    shard(tmp_path, {"u" * 10_000: "X" * 30})
+    assert f": {'u' * 60}... (30 X of 30 letters)" in caplog.text
+    assert len(caplog.text) < 500
+
+
 def test_few_short_ones_are_not_worth_a_word(tmp_path, caplog):
     shard(tmp_path, proteins(3))
     assert caplog.messages == []
@@ -57,8 +63,10 @@ def test_ten_are_named_and_all_counted(tmp_path, caplog):
     assert "u14 " not in said
 
 
-@pytest.mark.parametrize("sequences", [["MXK", "XX"], []])
-def test_unknown_letters_are_counted_in_packed_ones_too(sequences):
+@pytest.mark.parametrize("block", [1, 2, 2**22])
+@pytest.mark.parametrize("sequences", [["MXK", "XX"], ["XMK", "XXX", "MKV", "MKX"], []])
+def test_unknown_letters_are_counted_in_packed_ones_too(sequences, block, monkeypatch):
+    monkeypatch.setattr(outliers, "BLOCK", block)
     letters = np.frombuffer("".join(sequences).encode(), dtype=np.uint8)
     offsets = np.concatenate([[0], np.cumsum([len(sequence) for sequence in sequences])]).astype(np.int64)
     assert outliers.count(letters, offsets, b"X").tolist() == [sequence.count("X") for sequence in sequences]

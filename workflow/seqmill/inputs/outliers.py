@@ -5,6 +5,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from seqmill.inputs.record import SHOWN, shown
+
 log = logging.getLogger(__name__)
 
 # Of the predicted time of all sequences; shorter ones are never worth a word, however few there are.
@@ -12,6 +14,8 @@ LARGE_SHARE, LARGE_LETTERS = 0.1, 2_000
 UNKNOWN_SHARE = 0.5
 # Sequences in one message.
 LISTED = 10
+# Letters that are looked at at once, which bounds memory.
+BLOCK = 2**22
 
 
 def warn(
@@ -25,16 +29,20 @@ def warn(
         letter: the unknown one.
         name: what a sequence is called, by its number.
     """
+
+    def called(index: int) -> str:
+        return shown(name(index), SHOWN)
+
     shares = costs / max(float(costs.sum()), 1e-9)
     large = np.flatnonzero((shares > LARGE_SHARE) & (lengths > LARGE_LETTERS))
     if len(large):
         log.warning(
-            "%s alone %s %.0f %% of the predicted time: %s. If you do not need %s, leave %s out of the FASTA; with more shards "
-            "the other sequences need not wait",
+            "%s alone %s %.0f %% of the predicted time: %s. If you do not need %s, leave %s out of the FASTA; in the "
+            "workflow, with more shards, the other sequences need not wait",
             _count(large),
             "takes" if len(large) == 1 else "take",
             100 * shares[large].sum(),
-            _listed(large, shares, lambda index: f"{name(index)} ({lengths[index]:,} letters, {shares[index]:.0%})"),
+            _listed(large, shares, lambda index: f"{called(index)} ({lengths[index]:,} letters, {shares[index]:.0%})"),
             *(("it", "it") if len(large) == 1 else ("them", "them")),
         )
     empty = np.flatnonzero(unknown > UNKNOWN_SHARE * lengths)
@@ -46,21 +54,26 @@ def warn(
             f"{_count(empty)} {'is' if len(empty) == 1 else 'are'}",
             mark,
             _listed(
-                empty, lengths, lambda index: f"{name(index)} ({unknown[index]:,} {mark} of {lengths[index]:,} letters)"
+                empty,
+                lengths,
+                lambda index: f"{called(index)} ({unknown[index]:,} {mark} of {lengths[index]:,} letters)",
             ),
         )
 
 
 def count(letters: np.ndarray, offsets: np.ndarray, letter: bytes) -> np.ndarray:
-    """(N,) how often a letter comes in each of some sequences, which are not empty.
+    """(N,) int64, how often a letter comes in each of some sequences.
 
     Args:
         letters: (total,) uint8, all sequences end to end.
         offsets: (N + 1,) where each begins.
     """
-    if len(offsets) == 1:
-        return np.zeros(0, np.int64)
-    return np.add.reduceat(letters == letter[0], offsets[:-1], dtype=np.int64)
+    counts = np.zeros(len(offsets) - 1, dtype=np.int64)
+    for start in range(0, len(letters), BLOCK):
+        places = start + np.flatnonzero(letters[start : start + BLOCK] == letter[0])
+        sequences, times = np.unique(np.searchsorted(offsets, places, side="right") - 1, return_counts=True)
+        counts[sequences] += times
+    return counts
 
 
 def _count(sequences: np.ndarray) -> str:
