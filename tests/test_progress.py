@@ -65,6 +65,16 @@ def test_what_an_earlier_run_has_done_counts_but_not_for_the_rate(clock):
     assert job.describe() == "61 of 101 sequences, 300 residues/s, 00:40 left"
 
 
+@pytest.mark.parametrize("first", [0, 101])
+def test_where_nothing_is_left_to_count_there_is_no_bar(first):
+    """An empty file, or all that was left was to finish."""
+    job = Progress()
+    job.on_terminal, job.phase = True, "preparing the files"
+    job.begin(COSTS[:first], OFFSETS[: first + 1], first)
+    assert job.bar is None
+    assert job.describe() == "preparing the files"
+
+
 def test_the_log_has_lines_at_growing_intervals(clock, caplog):
     job = Progress()
     job.begin(np.ones(40_000), np.arange(40_001), 0)

@@ -76,11 +76,12 @@ class Progress:
         self.costs, self.residues = np.concatenate([[0], np.cumsum(costs)]), offsets
         self.first = self.done = first
         self.begun = self.counted = time.monotonic()
-        if first < len(costs):
-            longest = offsets[first + 1] - offsets[first]
-            self.phase = f"{first:,} of {len(costs):,} sequences, the longest first ({longest:,} residues)"
         # Last: the other thread takes it for the sign that there is something to count.
         self.total = len(costs)
+        if first == self.total:
+            return
+        longest = offsets[first + 1] - offsets[first]
+        self.phase = f"{first:,} of {self.total:,} sequences, the longest first ({longest:,} residues)"
         if self.on_terminal:
             self.bar = tqdm(total=self.costs[-1], initial=self.costs[first], bar_format=BAR, desc=self.phase)
 
