@@ -26,6 +26,6 @@ rule check:
             --output {output.summary:q} \
             2>&1 | (
             trap '' TERM INT
-            exec tee {log:q}
+            exec tee -p {log:q}
         )
         """

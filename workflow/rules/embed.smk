@@ -31,8 +31,8 @@ rule embed:
         # ... and every shard when this does: it can change the result.
         result=configuration.result_flags(config),
     # SLURM sends SIGTERM to all processes of a job, and a terminal SIGINT: without the first trap, embed would be killed
-    # within a second, before it could save its progress; without the second, its last words would be lost. Progress goes
-    # past the log, which would have thousands of lines of it.
+    # within a second, before it could save its progress; without the second, its last words would be lost. With -p, tee
+    # outlives whoever reads the output. Progress goes past the log, which would have thousands of lines of it.
     shell:
         """
         trap : TERM
@@ -48,6 +48,6 @@ rule embed:
             --progress-fd 3 \
             2>&1 | (
             trap '' TERM INT
-            exec tee {log:q}
+            exec tee -p {log:q}
         ) || [ $? -eq 3 ]
         """

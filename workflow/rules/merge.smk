@@ -31,6 +31,6 @@ rule merge:
             {params.sample:q} \
             2>&1 | (
             trap '' TERM INT
-            exec tee {log:q}
+            exec tee -p {log:q}
         )
         """

@@ -32,6 +32,6 @@ rule shard:
             --output {params.folder:q} \
             2>&1 | (
             trap '' TERM INT
-            exec tee {log:q}
+            exec tee -p {log:q}
         )
         """

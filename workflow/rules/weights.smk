@@ -25,6 +25,6 @@ rule weights:
             --output {output.weights:q} \
             2>&1 | (
             trap '' TERM INT
-            exec tee {log:q}
+            exec tee -p {log:q}
         )
         """
