@@ -81,9 +81,11 @@ class Progress:
         if first == self.total:
             return
         longest = offsets[first + 1] - offsets[first]
-        self.phase = f"{first:,} of {self.total:,} sequences, the longest first ({longest:,} residues)"
+        phase = f"{first:,} of {self.total:,} sequences, the longest first ({longest:,} residues)"
         if self.on_terminal:
-            self.bar = tqdm(total=self.costs[-1], initial=self.costs[first], bar_format=BAR, desc=self.phase)
+            # Before the phase, which the other thread logs where there is no bar.
+            self.bar = tqdm(total=self.costs[-1], initial=self.costs[first], bar_format=BAR, desc=phase)
+        self.phase = phase
 
     def add(self, sequences: int) -> None:
         """Count finished sequences."""
