@@ -12,6 +12,8 @@ from seqmill.kinds import Choice, Kind, Number, Several, Switch, Text
 from seqmill.outputs.representations import REPRESENTATIONS
 
 ATTENTION = ("auto", "flash-attn", "torch", "triton", "sdpa")
+# Fresh starts with a smaller batch size, where on_oom is retry.
+MAX_RETRIES = 3
 DTYPES = ("auto", "float32", "float16", "bfloat16")
 # What the tables say of the sections of config.yaml.
 SECTIONS = {

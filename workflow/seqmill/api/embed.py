@@ -29,7 +29,7 @@ from seqmill.files import read_json
 from seqmill.inputs.fasta import look_at
 from seqmill.inputs.given import Given
 from seqmill.models import hub
-from seqmill.options import Settings
+from seqmill.options import MAX_RETRIES, Settings
 from seqmill.outputs.names import EMBEDDINGS, OOM
 from seqmill.outputs.result import Embeddings
 
@@ -40,9 +40,6 @@ if TYPE_CHECKING:
     from seqmill.models.weights import Weights
 
 log = logging.getLogger(__name__)
-
-# As many as the command's.
-MAX_RETRIES = 3
 
 
 def embed(

@@ -27,8 +27,6 @@ log = logging.getLogger(__name__)
 # Close enough to the start of the process: nothing slow is imported before.
 STARTED = time.perf_counter()
 
-MAX_RETRIES = 3
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
@@ -92,14 +90,14 @@ def run(args: argparse.Namespace) -> int:
     log.debug("settings: %s", settings)
     job = Job(args.fasta, args.output, found, settings, in_force, STARTED, progress)
     status = job.run()
-    if status == EXIT_OUT_OF_MEMORY and args.on_oom == "retry" and job.recommended and args.retry < MAX_RETRIES:
+    if status == EXIT_OUT_OF_MEMORY and args.on_oom == "retry" and job.recommended and args.retry < options.MAX_RETRIES:
         retry(job.recommended, args.retry + 1, args.progress_fd)
     return status
 
 
 def retry(batch_size: int, number: int, progress: int | None) -> NoReturn:
     """Become a fresh process that does the same with another batch size: nothing of this one's memory remains."""
-    log.warning("retry %d of %d in a fresh process, batch size %s", number, MAX_RETRIES, f"{batch_size:,}")
+    log.warning("retry %d of %d in a fresh process, batch size %s", number, options.MAX_RETRIES, f"{batch_size:,}")
     for child in multiprocessing.active_children():
         child.kill()
     # What the driver has open holds memory on the GPU.

@@ -54,19 +54,21 @@ def places(paths: Sequence[Path]) -> pd.DataFrame:
         UserError: a table is damaged.
     """
     tables = [pd.DataFrame(columns=["sequence_sha256", *PLACE]).astype(dict.fromkeys(PLACE, "int64"))]
-    for number, path in enumerate(paths, start=1):
-        sha256sums.verify(path)
-        table = read_places(path)
-        tables.append(table[table["round"] == number].drop_duplicates("sequence_sha256"))
+    tables += [distinct(path, number) for number, path in enumerate(paths, start=1)]
     return pd.concat(tables[1:] or tables, ignore_index=True).set_index("sequence_sha256")
 
 
-def read_places(path: Path) -> pd.DataFrame:
-    """Hash and length of each record's sequence, and where it is: round, shard and row.
+def distinct(path: Path, number: int) -> pd.DataFrame:
+    """Hash and length of each distinct sequence in the shards of a round, and where it is: round, shard and row.
 
-    The one table of a run without samples is that of its first round.
+    The one table of a run without samples is that of round 1.
+
+    Raises:
+        UserError: the table is damaged.
     """
+    sha256sums.verify(path)
     columns = ["sequence_sha256", "length", *PLACE]
     stored = pq.read_schema(path).names
     table = pd.read_parquet(path, columns=[name for name in columns if name in stored])
-    return table if "round" in table else table.assign(round=1)
+    table = table if "round" in table else table.assign(round=1)
+    return table[table["round"] == number].drop_duplicates("sequence_sha256")

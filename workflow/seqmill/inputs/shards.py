@@ -14,7 +14,7 @@ import pandas as pd
 from seqmill.files import reports_full_disk, write_atomically
 from seqmill.inputs import outliers, sha256sums
 from seqmill.inputs.fasta import Record
-from seqmill.inputs.rounds import RECORDS
+from seqmill.inputs.rounds import PLACE, RECORDS
 
 # The number of a distinct sequence that is not in this round's shards.
 ELSEWHERE = -1
@@ -140,8 +140,7 @@ def write_shards(distinct: Distinct, assigned: list[np.ndarray], folder: Path, e
         records["sample"] = distinct.records["sample"]
         records["round"] = earlier["round"].max() + 1 if len(earlier) else 1
         known = which == ELSEWHERE
-        columns = ["round", "shard", "row"]
-        records.loc[known, columns] = earlier.loc[records.loc[known, "sequence_sha256"], columns].to_numpy()
+        records.loc[known, PLACE] = earlier.loc[records.loc[known, "sequence_sha256"], PLACE].to_numpy()
     with write_atomically(folder / RECORDS) as temporary:
         records.to_parquet(temporary, index=False)
     sha256sums.write(folder, [*(f"{shard}.fasta" for shard in range(len(assigned))), RECORDS])

@@ -11,8 +11,7 @@ import pandas as pd
 
 from seqmill.errors import UserError
 from seqmill.files import write_atomically
-from seqmill.inputs import sha256sums
-from seqmill.inputs.rounds import read_places
+from seqmill.inputs.rounds import distinct
 from seqmill.outputs import meta, partial
 from seqmill.outputs.embedding_file import METADATA, MODULUS, Damaged, EmbeddingFile
 from seqmill.outputs.meta import AGAIN, Unusable
@@ -82,9 +81,7 @@ def _expected(records: Sequence[Path], shards: int) -> pd.DataFrame:
     """
     tables = []
     for number, path in enumerate(records):
-        sha256sums.verify(path)
-        table = read_places(path)
-        table = table[table["round"] == number + 1].drop_duplicates("sequence_sha256")
+        table = distinct(path, number + 1)
         if (largest := table["shard"].max()) >= shards:
             raise UserError(
                 f"{path}: assigns sequences to shard {largest}, but {shards} folders were given for it; give all"
