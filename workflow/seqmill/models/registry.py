@@ -4,11 +4,12 @@ from functools import cache
 from pathlib import Path
 
 from seqmill.errors import UserError
+from seqmill.models.dnabert import family as dnabert
 from seqmill.models.esm2 import family as esm2
 from seqmill.models.family import Config, Family, Known
 from seqmill.models.weights import Weights, found, read_config
 
-FAMILIES: tuple[Family, ...] = (esm2.FAMILY,)
+FAMILIES: tuple[Family, ...] = (esm2.FAMILY, dnabert.FAMILY)
 
 
 def recognise(weights: Weights) -> tuple[Family, Config]:
