@@ -129,7 +129,9 @@ class DNABERT(nn.Module):
         for number in range(max(layers) + 1):
             if number > 0:
                 # The layer may write over the states that it is given.
-                x = self.layers[number - 1](x.clone() if number - 1 in states else x, workspace, added, attend, operators)
+                x = self.layers[number - 1](
+                    x.clone() if number - 1 in states else x, workspace, added, attend, operators
+                )
             if number in layers:
                 states[number] = x
         return states
