@@ -2,11 +2,13 @@
 
 from seqmill.errors import UserError
 from seqmill.inputs.alphabet import Alphabet
+from seqmill.models.esm1 import family as esm1
 from seqmill.models.esm2 import family as esm2
+from seqmill.models.esmc import family as esmc
 from seqmill.models.family import Family, Known
 from seqmill.models.weights import Weights, read_config
 
-FAMILIES: tuple[Family, ...] = (esm2.FAMILY,)
+FAMILIES: tuple[Family, ...] = (esm2.FAMILY, esm1.FAMILY, esmc.FAMILY)
 
 
 def recognise(weights: Weights) -> Family:
