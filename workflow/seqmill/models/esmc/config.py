@@ -124,11 +124,16 @@ def _sizes_of_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _sizes_of_tensors(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
-    _, width = shapes.get("embed.weight", ())[:2] or (0, 0)
-    _, expanded = shapes.get("transformer.blocks.0.ffn.3.weight", ())[:2] or (0, 0)
+    width = _columns(shapes.get("embed.weight", ()))
+    expanded = _columns(shapes.get("transformer.blocks.0.ffn.3.weight", ()))
     layers = sum(name.endswith(".attn.out_proj.weight") for name in shapes)
     heads = width // HEAD_DIM if width % HEAD_DIM == 0 else 0
     return {"layer_count": layers, "width": width, "heads": heads, "expanded": expanded}
+
+
+def _columns(shape: tuple[int, ...]) -> int:
+    """Of a matrix; 0, which makes no sense, of anything else."""
+    return shape[1] if len(shape) == 2 else 0
 
 
 def _make_sense(sizes: Mapping[str, Any]) -> bool:
