@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "kernels": set(),
     "models": {"inputs", "kernels"},
     "outputs": {"inputs", "kernels"},
-    "options": {"outputs"},
+    "options": {"outputs", "models"},
     "planning": {"inputs", "models", "options"},
     "engine": {"inputs", "kernels", "models", "outputs", "options"},
     "commands": {"inputs", "models", "outputs", "options", "engine"},
@@ -32,7 +32,8 @@ OFFERED = {"api", "outputs", "errors"}
 WITHOUT_TORCH = [
     *("inputs", "outputs", "planning"),
     *("kernels.needs", "models.family", "models.registry", "models.hub", "models.source", "models.tokenizers"),
-    *("models.esm2.config", "models.esm2.family"),
+    *(f"models.{name}.{module}" for name in ("esm1", "esm2", "esmc") for module in ("config", "family")),
+    "models.esmc.layouts",
     *("options", "cli", "engine.allocator", "commands", "api"),
 ]
 
