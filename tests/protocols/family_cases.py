@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import dnabert_reference
 import numpy as np
 import pytest
 import torch
@@ -19,6 +20,7 @@ from seqmill.engine.job import Job
 from seqmill.engine.pipeline import Pipeline
 from seqmill.inputs.fasta import Record
 from seqmill.models import hub
+from seqmill.models.dnabert import family as dnabert_family
 from seqmill.models.esm1 import family as esm1_family
 from seqmill.models.esm2 import config as esm2
 from seqmill.models.esm2 import family as esm2_family
@@ -106,6 +108,12 @@ def esmc_case(folder: Path) -> Case:
     return Case(esmc_family.FAMILY, folder, load(folder), states_of(model.esmc, esmc.TOKENS), b"ACGT" * 10)
 
 
+def dnabert_case(folder: Path) -> Case:
+    dnabert_reference.write(folder)
+    reference = dnabert_reference.reference(folder)
+    return Case(dnabert_family.FAMILY, folder, load(folder), reference, b"MKTAYIAKQRQISFVKSHFSRQ")
+
+
 def toy_case(folder: Path) -> Case:
     toy_family.write(folder)
     model = load(folder)
@@ -127,6 +135,7 @@ CASES = {
     "ESM-1b": partial(esm1_case, norm_before=True),
     "ESM-1v": partial(esm1_case, norm_before=False),
     "ESM-C": esmc_case,
+    "DNABERT": dnabert_case,
     "toy": toy_case,
 }
 

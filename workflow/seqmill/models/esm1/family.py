@@ -1,6 +1,7 @@
 """ESM-1b and ESM-1v as a family: what seqmill has to know before a model is loaded. Imports no torch."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from seqmill.inputs.alphabet import PROTEIN
@@ -39,4 +40,9 @@ def licence(_: Config, __: str) -> str:
     return "MIT"
 
 
-FAMILY = Family("ESM-1", accepts, PROTEIN, cost, Config.read, tokenizer, build, licence, hub_ids=HUB_IDS)
+# Of all published models; a model's own limit follows from its config.json.
+LONGEST = 1022
+
+FAMILY = Family(
+    "ESM-1", accepts, replace(PROTEIN, longest=LONGEST), cost, Config.read, tokenizer, build, licence, hub_ids=HUB_IDS
+)
