@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import dnabert_reference
 import numpy as np
@@ -11,7 +13,7 @@ from common import load_model
 from dnabert_reference import TINY
 from errors import packed_states
 from golden import worst
-from paths import FAMILIES
+from paths import FAMILIES, REPOSITORY
 from safetensors.torch import save_file
 
 from seqmill.errors import UserError
@@ -194,7 +196,24 @@ def test_a_plain_bert_is_refused_with_the_reason(tmp_path):
 def test_a_bert_without_gates_is_refused_with_the_reason(tmp_path):
     folder = altered(tmp_path / "bert", None, {f"encoder.layer.{n}.mlp.gated_layers.weight": None for n in range(3)})
     with pytest.raises(UserError, match="is a BERT, but not a DNABERT-2 or DNABERT-S: it has no gated layers"):
-        hub.resolve(str(folder))
+        load(folder)
+
+
+def test_a_plain_bert_that_claims_to_have_alibi_is_refused_when_it_is_loaded(tmp_path):
+    folder = altered(tmp_path / "bert", None, {"embeddings.position_embeddings.weight": torch.zeros(512, 96)})
+    with pytest.raises(UserError, match="is a BERT, but not a DNABERT-2 or DNABERT-S: it has position embeddings"):
+        load(folder)
+
+
+def test_planning_recognises_it_without_torch():
+    program = f"""
+import sys
+from pathlib import Path
+from seqmill.models import registry
+assert registry.of_folder(Path({str(TINY)!r})).name == "DNABERT"
+assert "torch" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, env={"PYTHONPATH": str(REPOSITORY / "workflow")})
 
 
 def test_a_config_that_leaves_out_what_does_not_matter_is_taken(tmp_path, records):

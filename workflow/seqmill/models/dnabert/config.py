@@ -1,6 +1,6 @@
 """The sizes of DNABERT-2 and DNABERT-S (Zhou et al. 2024, arXiv:2306.15006 and arXiv:2402.08777). Imports no torch."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,24 @@ MAX_SIZE, MAX_LAYERS = 2**20, 2**10
 GATED = "encoder.layer.0.mlp.gated_layers.weight"
 POSITIONS = "embeddings.position_embeddings.weight"
 
+# The entry of config.json that a plain BERT has not. It is an allocation of the original's, not a limit.
+ALIBI = "alibi_starting_size"
+
 Shapes = Callable[[], Mapping[str, tuple[int, ...]]]
+
+
+def refuse_plain_bert(tensors: Iterable[str], name: str) -> None:
+    """Tell DNABERT from other models that call themselves BERT, by the names of its tensors.
+
+    Raises:
+        UserError: it is another one.
+    """
+    plain = {key.removeprefix("bert.") for key in tensors}
+    if POSITIONS in plain or GATED not in plain:
+        why = "it has position embeddings" if POSITIONS in plain else "it has no gated layers"
+        raise UserError(
+            f"model {name}: is a BERT, but not a DNABERT-2 or DNABERT-S: {why}; seqmill does not support it"
+        )
 
 
 @dataclass(frozen=True)
@@ -42,13 +59,9 @@ class Config:
         Raises:
             UserError: a plain BERT, or another of its kind; fields missing or senseless.
         """
-        tensors = {key.removeprefix("bert.") for key in shapes()}
-        if POSITIONS in tensors or GATED not in tensors:
-            raise UserError(
-                f"model {name}: is a BERT, but not a DNABERT-2 or DNABERT-S: it has "
-                + ("position embeddings" if POSITIONS in tensors else "no gated layers")
-                + "; seqmill does not support it"
-            )
+        # Where config.json says enough, the tensors are looked at when they are loaded: planning has no time to read them.
+        if ALIBI not in fields:
+            refuse_plain_bert(shapes(), name)
         own = {key: fields.get(key) for key in cls.__dataclass_fields__}
         if not cls._makes_sense(own):
             raise UserError(f"model {name}: its config.json lacks sizes of the model or has wrong ones; get it again")

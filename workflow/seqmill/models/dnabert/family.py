@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from seqmill.inputs.alphabet import NUCLEOTIDE
-from seqmill.models.dnabert.config import Config
+from seqmill.models.dnabert.config import ALIBI, Config
 from seqmill.models.dnabert.tokens import FILE, BytePairTokenizer
 from seqmill.models.family import Family, Tokenizer
 
@@ -27,13 +27,15 @@ HUB_IDS = ("zhihan1996/DNABERT-S", "zhihan1996/DNABERT-2-117M")
 
 
 def accepts(fields: Mapping[str, Any], tensor_names: Callable[[], set[str]]) -> bool:
-    """Whether a checkpoint is a BERT, by its tensors; `Config.read` refuses plain ones with the reason.
+    """Whether a checkpoint is a BERT; plain ones are refused with the reason.
 
     Some copies of DNABERT's config.json lack model_type.
     """
-    if fields["model_type"] != "bert" and "alibi_starting_size" not in fields:
-        return False
-    return any(name.removeprefix("bert.") == "embeddings.word_embeddings.weight" for name in tensor_names())
+    if ALIBI in fields:
+        return fields["model_type"] in ("bert", "")
+    return fields["model_type"] == "bert" and any(
+        name.removeprefix("bert.") == "embeddings.word_embeddings.weight" for name in tensor_names()
+    )
 
 
 def cost(lengths: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ from seqmill.kernels.biases import Alibi, alibi_slopes
 from seqmill.kernels.operators import Kernels, Operators
 from seqmill.kernels.packing import Batch
 from seqmill.models.checkpoint import Checkpoint
-from seqmill.models.dnabert.config import Config
+from seqmill.models.dnabert.config import Config, refuse_plain_bert
 from seqmill.models.family import Tokenizer
 
 # Our modules, and those of the checkpoint whose weights they hold; * is the layer.
@@ -94,8 +94,9 @@ class DNABERT(nn.Module):
         """Take over the tensors of a checkpoint, one at a time; the model is on the checkpoint's device.
 
         Raises:
-            UserError: a tensor is missing, has another shape, or belongs to a layer beyond the configuration's.
+            UserError: it is a plain BERT; a tensor is missing, has another shape, or belongs to a layer beyond the configuration's.
         """
+        refuse_plain_bert(checkpoint.left, checkpoint.name)
         # Checkpoints with a language-model head, as DNABERT-2's, have the encoder under this name.
         checkpoint.drop_prefix("bert.")
         with torch.device("meta"):
