@@ -101,8 +101,12 @@ def test_no_more_of_the_bias_is_in_memory_than_allowed(monkeypatch, kind):
 COMPARE = """
 import sys, torch
 import numpy as np
+import triton.language as tl
 from seqmill.kernels import biases, sdpa, triton_attention
 from seqmill.kernels.packing import Packing
+
+# The interpreter knows no assembler.
+triton_attention._gather = lambda addresses: tl.load(addresses)
 
 def error(found, expected):
     return ((found.float() - expected).norm() / expected.norm()).item()

@@ -16,18 +16,28 @@ LOG2_E = math.log2(math.e)
 
 
 @triton.jit
+def _gather(addresses):
+    # As tl.load, but each thread loads what it adds to its own scores: tl.load would hand the numbers out as memory likes
+    # it, and the whole softmax would go through shared memory to meet them.
+    return tl.inline_asm_elementwise(
+        "ld.global.nc.b32 $0, [$1];", "=r,l", [addresses], dtype=tl.float32, is_pure=True, pack=1
+    )
+
+
+@triton.jit
 def _add_bias(scores, bias, offset, reach, KIND: tl.constexpr):
     # `offset` is the place of the tile's first key less that of its first query.
     rows = tl.arange(0, scores.shape[0])[:, None]
     columns = tl.arange(0, scores.shape[1])[None, :]
     if KIND == "alibi":
         # In float32, which has these distances exactly: to convert each would take as long as its exponential.
-        distances = columns.to(tl.float32) + offset.to(tl.float32) - rows.to(tl.float32)
+        distances = (offset.to(tl.float32) - rows.to(tl.float32)) + columns.to(tl.float32)
         scores -= tl.abs(distances) * bias
     else:
         tl.static_assert(KIND == "distance table")
         if (offset + scores.shape[1] > -reach) & (offset - scores.shape[0] < reach):
-            scores += tl.load(bias + (columns + offset - rows))
+            # Summed in this order, a thread's addresses differ by constants.
+            scores += _gather((bias + offset - rows) + columns)
         else:
             # So far from the diagonal that all have the same number.
             scores += tl.load(bias + tl.where(offset > 0, reach, -reach))
