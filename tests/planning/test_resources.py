@@ -81,7 +81,7 @@ def test_time_follows_what_the_family_makes_of_letters(tmp_path, sparse, folder,
     weights.save(tmp_path / "weights.json")
     shard = sparse("0.fasta", 10**13)
     expected = 10**13 / letters_per_token * 2 * parameters / 20e12 / 60
-    assert demand.runtime_minutes(tmp_path / "weights.json", shard) == pytest.approx(30 + expected, rel=1e-4)
+    assert demand.runtime_minutes(tmp_path / "weights.json", shard) == pytest.approx(30 + expected, rel=1e-3)
 
 
 def test_long_sequences_take_longer_for_attention(tmp_path, sparse):
