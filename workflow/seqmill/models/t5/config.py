@@ -58,10 +58,12 @@ class Config:
             )
         _, activation = ACTIVATIONS.get(config.feed_forward_proj, (None, None))
         # transformers lets `dense_act_fn`, where it is given, overrule `feed_forward_proj`.
-        if activation is None or fields.get("dense_act_fn", activation) != activation:
+        stated = fields.get("dense_act_fn") or activation
+        if activation is None or stated != activation:
+            kind = ", ".join(str(part) for part in (config.feed_forward_proj, stated) if part)
             raise UserError(
-                f"model {name}: is a T5 with a feed-forward layer ({config.feed_forward_proj}, "
-                f"{fields.get('dense_act_fn')}) that seqmill does not compute; use ProtT5, ProstT5 or Ankh"
+                f"model {name}: is a T5 with a feed-forward layer ({kind[:100]!r}) that seqmill does not compute; "
+                "use ProtT5, ProstT5 or Ankh"
             )
         return config
 
