@@ -76,7 +76,7 @@ def packed_states(
 
 def packed(model: Model, sequences: Sequences, max_tokens: int, fill: bool) -> PackedBatches:
     """The sequences in batches as a job packs them."""
-    return PackedBatches(sequences, model.tokenizer.counts(sequences), model.tokenizer, max_tokens, fill)
+    return PackedBatches(sequences, model.tokenizer.tokens(sequences), model.tokenizer, max_tokens, fill)
 
 
 def errors(found: list[torch.Tensor], expected: list[torch.Tensor]) -> dict[str, float]:

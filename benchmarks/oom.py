@@ -205,11 +205,12 @@ def largest(case: Case, recommended: int, model: str, fasta: Path) -> int:
     )
     device, dtype = torch.device("cuda", 0), tuning.DTYPES[case.dtype]
     source = Source.of(hub.resolve(model))
-    task = Task.resolve(source, Sequences(read_proteins(fasta)), settings, dtype)
+    sequences = Sequences(read_proteins(fasta))
+    task = Task.resolve(source, sequences, source.tokenizer.tokens(sequences), settings, dtype)
     pipeline = Pipeline(
         load(source, dtype, device, settings.attention), device, task.datasets, settings.streams, settings.pin_memory
     )
-    batches = partial(PackedBatches, task.sequences, task.token_counts, source.tokenizer, fill=True)
+    batches = partial(PackedBatches, task.sequences, task.tokens, source.tokenizer, fill=True)
     Trials(pipeline, settings, "", dtype, task.token_counts, batches).compiled()
     fits = 0
     for step in STEPS:

@@ -91,7 +91,7 @@ def transformers_sorted(size: str, proteins: list[Record]) -> float:
 def packed(proteins: list[Record], tokens: int) -> PackedBatches:
     """seqmill's batches, for tools that take packed ones."""
     sequences = Sequences(proteins)
-    return PackedBatches(sequences, TOKENIZER.counts(sequences), TOKENIZER, tokens, fill=False)
+    return PackedBatches(sequences, TOKENIZER.tokens(sequences), TOKENIZER, tokens, fill=False)
 
 
 def transformers_packed(size: str, proteins: list[Record]) -> float:

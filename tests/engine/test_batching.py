@@ -16,7 +16,7 @@ TOKENIZER = tokenizer()
 
 def batches_of(letters: list[str], max_tokens: int, fill: bool, first: int = 0) -> PackedBatches:
     sequences = Sequences([Record(str(n), text.encode(), None, 0) for n, text in enumerate(letters)])
-    return PackedBatches(sequences, TOKENIZER.counts(sequences), TOKENIZER, max_tokens, fill, first)
+    return PackedBatches(sequences, TOKENIZER.tokens(sequences), TOKENIZER, max_tokens, fill, first)
 
 
 def decode(batch) -> list[str]:
@@ -24,8 +24,8 @@ def decode(batch) -> list[str]:
 
 
 def test_pack_lays_sequences_end_to_end_and_fills_up():
-    letters = np.frombuffer(b"MKVLA", dtype=np.uint8)
-    batch = pack(7, letters, np.array([3, 2]), np.array([5, 4]), np.array([4, 9]), 12, TOKENIZER)
+    sequences = Sequences([Record(str(n), text, None, 0) for n, text in enumerate([b"AAAAA", b"MKV", b"LA", b"A"])])
+    batch = pack(7, TOKENIZER.tokens(sequences), 1, 3, np.array([4, 9]), 12, TOKENIZER)
     assert decode(batch) == ["<cls>", "M", "K", "V", "<eos>", "<cls>", "L", "A", "<eos>", "<pad>", "<pad>", "<pad>"]
     assert batch.positions().tolist() == [0, 1, 2, 3, 4, 0, 1, 2, 3, 0, 1, 2]
     assert batch.cu_seqlens.tolist() == [0, 5, 9]

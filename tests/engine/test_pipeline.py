@@ -18,7 +18,7 @@ CPU = torch.device("cpu")
 
 def batches(letters: list[bytes], max_tokens: int) -> PackedBatches:
     sequences = Sequences([Record(str(n), text, None, 0) for n, text in enumerate(letters)])
-    return PackedBatches(sequences, tokenizer().counts(sequences), tokenizer(), max_tokens, fill=False)
+    return PackedBatches(sequences, tokenizer().tokens(sequences), tokenizer(), max_tokens, fill=False)
 
 
 class Broken(torch.nn.Module):

@@ -55,7 +55,7 @@ def test_checking_fills_in_defaults_and_leaves_its_argument_alone():
     checked = configuration.check(given)
     assert given == {"fasta": "x.fasta", "model": {"dtype": "float32"}}
     assert checked["model"]["dtype"] == "float32"
-    assert checked["model"]["pooling"] == ["mean"]
+    assert checked["model"]["pooling"] == "auto"
     assert checked["performance"]["batch_size"] == "auto"
 
 

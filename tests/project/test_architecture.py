@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "kernels": set(),
     "models": {"inputs", "kernels"},
     "outputs": {"inputs", "kernels"},
-    "options": {"outputs"},
+    "options": {"outputs", "models"},
     "planning": {"inputs", "models", "options"},
     "engine": {"inputs", "kernels", "models", "outputs", "options"},
     "commands": {"inputs", "models", "outputs", "options", "engine"},

@@ -53,10 +53,11 @@ def test_parameters_are_counted_before_loading(case):
 
 
 def test_planning_knows_the_alphabet(case):
-    config = {"model": {"name": str(case.folder)}, "sequences": {"invalid": "replace", "duplicate_ids": "error"}}
-    name = case.family.alphabet.name
-    expected = "replace" if name == "protein" else ["replace", "--alphabet", name]
+    model = {"name": str(case.folder), "family": "auto", "dtype": "auto", "layers": "last", "pooling": "auto"}
+    config = {"model": model, "sequences": {"invalid": "replace", "duplicate_ids": "error"}}
+    expected = "replace" if case.family.name == "ESM-2" else ["replace", "--family", case.family.name]
     assert configuration.shard_flags(config) == expected
+    assert configuration.result_flags(config) == f"--dtype auto --layers -1 --pooling {' '.join(case.family.pooling)}"
 
 
 def test_sequences_of_another_kind_are_refused(case, tmp_path):
@@ -76,22 +77,33 @@ def test_sequences_of_another_kind_are_refused(case, tmp_path):
 
 def test_counts_are_those_of_the_encoded_sequences(case):
     sequences, tokenizer = Sequences(case.records(LENGTHS)), case.model.tokenizer
-    counts = tokenizer.counts(sequences)
-    assert counts.dtype == np.int64
-    for index, count in enumerate(counts.tolist()):
-        letters = sequences.letters[sequences.offsets[index] : sequences.offsets[index + 1]]
+    tokens = tokenizer.tokens(sequences)
+    assert tokens.counts.dtype == np.int64
+    for index, count in enumerate(tokens.counts.tolist()):
         out = np.full(count, tokenizer.padding, tokenizer.dtype)
-        tokenizer.encode(letters, np.array([len(letters)]), np.array([count]), out)
+        tokens.write(index, index + 1, out)
         assert tokenizer.padding not in out
         assert count > tokenizer.leading + tokenizer.trailing
 
 
+def test_tokens_know_where_their_letters_begin(case):
+    sequences, tokenizer = Sequences(case.records(LENGTHS)), case.model.tokenizer
+    tokens = tokenizer.tokens(sequences)
+    special = tokenizer.leading + tokenizer.trailing
+    starts = tokens.starts(1, 4)
+    assert (starts.dtype, len(starts)) == (np.int32, (tokens.counts[1:4] - special).sum())
+    for index, count in enumerate((tokens.counts - special).tolist()):
+        own, length = tokens.starts(index, index + 1), int(np.diff(sequences.offsets)[index])
+        assert (own[0], len(own)) == (0, count)
+        assert (np.diff([*own, length]) == 1).all() if tokenizer.single_letters else (np.diff([*own, length]) > 0).all()
+
+
 def test_a_batch_is_its_sequences_one_after_the_other(case):
     sequences, tokenizer = Sequences(case.records(LENGTHS)), case.model.tokenizer
-    counts = tokenizer.counts(sequences)
-    (whole,) = PackedBatches(sequences, counts, tokenizer, 1_000, fill=True)
-    alone = [batch.token_ids for batch in PackedBatches(sequences, counts, tokenizer, 1, fill=False)]
-    padding = torch.full((1_000 - int(counts.sum()),), tokenizer.padding, dtype=alone[0].dtype)
+    tokens = tokenizer.tokens(sequences)
+    (whole,) = PackedBatches(sequences, tokens, tokenizer, 1_000, fill=True)
+    alone = [batch.token_ids for batch in PackedBatches(sequences, tokens, tokenizer, 1, fill=False)]
+    padding = torch.full((1_000 - int(tokens.counts.sum()),), tokenizer.padding, dtype=alone[0].dtype)
     assert torch.equal(whole.token_ids, torch.cat([*alone, padding]))
     starts, ends = whole.cu_seqlens[:-1] + tokenizer.leading, whole.cu_seqlens[1:] - tokenizer.trailing
     content = torch.cat([torch.arange(*bounds) for bounds in zip(starts.tolist(), ends.tolist(), strict=True)])

@@ -24,9 +24,9 @@ pytestmark = pytest.mark.parametrize("name", REPRESENTATIONS)
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 def test_values_have_the_shape_and_type_of_their_dataset(case, name, dtype):
     """Computed in any dtype, by a batch and as stored."""
-    (dataset,) = resolve((1,), (name,), case.model.config.width, dtype)
+    dataset = resolve((1,), (name,), case.model.config.width, dtype)[0]
     sequences, tokenizer = Sequences(case.records(LENGTHS)), case.model.tokenizer
-    (batch,) = PackedBatches(sequences, tokenizer.counts(sequences), tokenizer, 1_000, fill=True)
+    (batch,) = PackedBatches(sequences, tokenizer.tokens(sequences), tokenizer, 1_000, fill=True)
     states = torch.randn(1_000, case.model.config.width).to(getattr(torch, dtype))
     found = Pipeline(case.model, CPU, [dataset])._represent(dataset, {1: states}, batch)
     assert found.shape == (dataset.rows(batch.content_counts).sum(), dataset.width)
@@ -41,7 +41,7 @@ def test_files_and_the_merged_result_hold_what_was_computed(case, name, tmp_path
     for shard, folder in enumerate(folders):
         assert embed(case, tmp_path / f"shards/{shard}.fasta", folder, pooling=(name,), layers=(1, 2)) == 0
     merge(folders, [tmp_path / "shards/records.parquet"], tmp_path / "all.h5", tmp_path / "index.parquet")
-    datasets = resolve((1, 2), (name,), case.model.config.width, "float32")
+    datasets = resolve((1, 2), (name,), case.model.config.width, "float32", case.model.tokenizer.single_letters)
     parts = {file.ids()[row]: value for file, row, value in values_of(folders, datasets[0].name)}
     with EmbeddingFile(tmp_path / "all.h5") as merged:
         assert merged.datasets == datasets

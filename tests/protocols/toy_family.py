@@ -5,6 +5,7 @@ heads that are not the width divided among them, unscaled attention, no biases, 
 "bert", so that its tensors have to tell.
 """
 
+import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,10 +25,10 @@ from seqmill.kernels.needs import AttentionNeeds
 from seqmill.models.family import Family
 
 ALPHABET = Alphabet(
-    "toy",
     b"HPCN",
     b"N",
     "a bead",
+    "beads",
     lambda sequence: "looks like a protein; this model embeds beads" if b"MK" in sequence else None,
 )
 # Two letters a token; of an odd number the last stands alone. Then the token after a sequence, and padding.
@@ -38,17 +39,28 @@ END, PADDING = 300, 301
 class PairTokenizer:
     dtype = np.dtype(np.uint16)
     leading, trailing, padding = 0, 1, PADDING
+    single_letters = False
 
-    def counts(self, sequences: Sequences) -> np.ndarray:
-        return -(-np.diff(sequences.offsets) // 2) + 1
+    def tokens(self, sequences: Sequences) -> "PairTokens":
+        return PairTokens(sequences)
 
-    def encode(self, letters: np.ndarray, lengths: np.ndarray, token_counts: np.ndarray, out: np.ndarray) -> None:
-        start = slot = 0
-        for length, count in zip(lengths.tolist(), token_counts.tolist(), strict=True):
-            text = letters[start : start + length].tobytes().decode()
-            out[slot : slot + count - 1] = [PAIRS.index(text[i : i + 2]) for i in range(0, length, 2)]
-            out[slot + count - 1] = END
-            start, slot = start + length, slot + count
+
+class PairTokens:
+    def __init__(self, sequences: Sequences):
+        self.sequences = sequences
+        self.counts = -(-np.diff(sequences.offsets) // 2) + 1
+
+    def write(self, first: int, last: int, out: np.ndarray) -> None:
+        slot = 0
+        for start, stop in itertools.pairwise(self.sequences.offsets[first : last + 1].tolist()):
+            text = self.sequences.letters[start:stop].tobytes().decode()
+            ids = [*(PAIRS.index(text[i : i + 2]) for i in range(0, len(text), 2)), END]
+            out[slot : slot + len(ids)] = ids
+            slot += len(ids)
+
+    def starts(self, first: int, last: int) -> np.ndarray:
+        counts = (self.counts[first:last] - 1).tolist()
+        return np.concatenate([2 * np.arange(count, dtype=np.int32) for count in counts])
 
 
 @dataclass(frozen=True)
@@ -59,6 +71,8 @@ class Config:
     head_dim: int
 
     operators = ("layer_norm", "gelu", "mean")
+    half = "float16"
+    max_tokens = None
 
     @property
     def attention(self) -> AttentionNeeds:
@@ -98,7 +112,7 @@ def accepts(fields: Mapping[str, Any], tensor_names: Callable[[], set[str]]) -> 
     return fields["model_type"] == "bert" and "toy.embedding" in tensor_names()
 
 
-def read_config(fields: Mapping[str, Any], name: str) -> Config:
+def read_config(fields: Mapping[str, Any], name: str, _: Callable[[], Any]) -> Config:
     if fields.get("layers", 0) < 1:
         raise UserError(f"model {name}: a toy needs layers")
     return Config(fields["layers"], fields["width"], fields["heads"], fields["head_dim"])
@@ -120,8 +134,9 @@ FAMILY = Family(
     ALPHABET,
     lambda lengths: -(-lengths // 2) + 1.0,
     read_config,
-    lambda _: PairTokenizer(),
+    lambda _, __: PairTokenizer(),
     build,
+    lambda _, __: "none",
     files=("*.json",),
 )
 

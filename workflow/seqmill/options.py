@@ -9,8 +9,11 @@ from dataclasses import dataclass, make_dataclass
 from typing import Any
 
 from seqmill.kinds import Choice, Kind, Number, Several, Switch, Text
+from seqmill.models.registry import FAMILIES
 from seqmill.outputs.representations import REPRESENTATIONS
 
+# Of model.pooling and model.family: what the model's family says.
+AUTO = "auto"
 ATTENTION = ("auto", "flash-attn", "torch", "triton", "sdpa")
 # Fresh starts with a smaller batch size, where on_oom is retry.
 MAX_RETRIES = 3
@@ -128,9 +131,19 @@ OPTIONS = (
     _result(
         "model",
         "pooling",
-        Several(tuple(REPRESENTATIONS)),
-        ["mean"],
+        Several((AUTO, *REPRESENTATIONS)),
+        AUTO,
         "; ".join(f"{name}: {entry.meaning}" for name, entry in REPRESENTATIONS.items()),
+        "auto: mean, for DNABERT-S and DNABERT-2 mean_all, as their authors do.",
+    ),
+    Option(
+        "model",
+        "family",
+        Choice((AUTO, *(family.name for family in FAMILIES))),
+        AUTO,
+        "which kind of model it is; auto: as its name or its folder says, else ESM-2",
+        "Only for hub ids of others than the models' authors: the FASTA is checked and split before such a model is there.",
+        changes_result=True,
     ),
     Option(
         "sequences",
@@ -146,7 +159,7 @@ OPTIONS = (
         "invalid",
         Choice(("error", "replace")),
         "error",
-        "letters outside the model's alphabet: refuse the file, or replace them by X and count them",
+        "letters outside the model's alphabet: refuse the file, or replace them by X (DNA: N) and count them",
         "The count is the column `residues_replaced` of the index.",
     ),
     _result(

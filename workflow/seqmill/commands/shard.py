@@ -29,10 +29,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--shards", type=int, required=True, help="how many shards")
     parser.add_argument(
-        "--alphabet",
-        choices=list(registry.alphabets()),
-        default=registry.FAMILIES[0].alphabet.name,
-        help="what the sequences are, as the model takes them [%(default)s]",
+        "--family",
+        choices=[family.name for family in registry.FAMILIES],
+        default=registry.FAMILIES[0].name,
+        help="of the model, which says what the sequences are and how long each takes [%(default)s]",
     )
     options.add_argument(parser, "invalid")
     options.add_argument(parser, "duplicate_ids")
@@ -42,14 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    # Of the families that share an alphabet, the first one's cost counts.
-    family = next(family for family in registry.FAMILIES if family.alphabet.name == args.alphabet)
-    samples = _samples(args)
-    records = {
-        name: read_all(paths, family.alphabet, args.invalid, args.duplicate_ids) for name, paths in samples.items()
-    }
+    family, samples = registry.by_name(args.family), _samples(args)
+    alphabet = family.alphabet
+    records = {name: read_all(paths, alphabet, args.invalid, args.duplicate_ids) for name, paths in samples.items()}
     earlier = rounds.places(args.earlier) if args.sample else None
-    print(shards.shard(records, args.shards, args.output, family.cost, earlier, family.alphabet.replacement))
+    print(shards.shard(records, args.shards, args.output, family.cost, earlier, alphabet))
     if args.sample:
         rounds.write(args.output, samples)
 

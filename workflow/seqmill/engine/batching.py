@@ -7,7 +7,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from seqmill.inputs.sequences import Sequences
 from seqmill.kernels.packing import Batch
-from seqmill.models.family import Tokenizer
+from seqmill.models.family import Tokenizer, Tokens
 
 # Shapes beyond the batch size (one long sequence alone) are rounded up to this, which keeps tensor cores busy.
 SHAPE_MULTIPLE = 64
@@ -32,24 +32,14 @@ def plan(token_counts: np.ndarray, max_tokens: int) -> np.ndarray:
 
 
 def pack(
-    index: int,
-    letters: np.ndarray,
-    lengths: np.ndarray,
-    token_counts: np.ndarray,
-    rows: np.ndarray,
-    shape: int,
-    tokenizer: Tokenizer,
+    index: int, tokens: Tokens, first: int, last: int, rows: np.ndarray, shape: int, tokenizer: Tokenizer
 ) -> Batch:
-    """Pack sequences into `shape` token slots.
-
-    Args:
-        letters: (R,) uint8, the letters of all sequences end to end.
-        lengths, token_counts: (S,) letters and tokens per sequence.
-    """
+    """Pack the sequences `first` to `last` into `shape` token slots."""
+    token_counts = tokens.counts[first:last]
     cu_seqlens = np.zeros(len(token_counts) + 1, dtype=np.int32)
     np.cumsum(token_counts, out=cu_seqlens[1:])
     token_ids = np.full(shape, tokenizer.padding, dtype=tokenizer.dtype)
-    tokenizer.encode(letters, lengths, token_counts, token_ids[: cu_seqlens[-1]])
+    tokens.write(first, last, token_ids[: cu_seqlens[-1]])
     return Batch(
         index,
         torch.from_numpy(token_ids),
@@ -73,7 +63,6 @@ class PackedBatches(TorchDataset):
     """The batches of one shard, packed on demand by the DataLoader's workers.
 
     Args:
-        token_counts: (N,) tokens per sequence in the order of computing, see `Tokenizer.counts`.
         max_tokens: in a batch, special tokens included.
         fill: fill every batch up to `max_tokens`, so that all have one shape; else only as long as needed.
         first: leave out so many of the longest sequences. If one of the batches of all sequences begins there, the
@@ -86,15 +75,15 @@ class PackedBatches(TorchDataset):
     def __init__(
         self,
         sequences: Sequences,
-        token_counts: np.ndarray,
+        tokens: Tokens,
         tokenizer: Tokenizer,
         max_tokens: int,
         fill: bool,
         first: int = 0,
     ):
-        self.sequences, self.tokenizer = sequences, tokenizer
+        self.sequences, self.tokens, self.tokenizer = sequences, tokens, tokenizer
         self.max_tokens, self.fill, self.first = max_tokens, fill, first
-        self.token_counts = token_counts[first:]
+        self.token_counts = tokens.counts[first:]
         self.bounds = plan(self.token_counts, max_tokens)
 
     def __len__(self) -> int:
@@ -111,17 +100,8 @@ class PackedBatches(TorchDataset):
     def __getitem__(self, index: int) -> Batch:
         if not 0 <= index < len(self):
             raise IndexError(index)
-        start, stop = self.bounds[index : index + 2]
-        offsets = self.sequences.offsets[self.first + start : self.first + stop + 1]
-        return pack(
-            index,
-            self.sequences.letters[offsets[0] : offsets[-1]],
-            np.diff(offsets),
-            self.token_counts[start:stop],
-            self.sequences.rows[self.first + start : self.first + stop],
-            self.shape(index),
-            self.tokenizer,
-        )
+        start, stop = (self.first + self.bounds[index : index + 2]).tolist()
+        return pack(index, self.tokens, start, stop, self.sequences.rows[start:stop], self.shape(index), self.tokenizer)
 
     def packing_efficiency(self) -> float:
         """Share of the token slots that are not padding."""
@@ -138,7 +118,7 @@ def loader(batches: PackedBatches, workers: int, pin_memory: bool) -> DataLoader
         prefetch_factor=2 if workers else None,
         pin_memory=pin_memory,
         collate_fn=_as_is,
-        # Forked workers share the shard's letters; they never touch CUDA.
+        # Forked workers share the shard's letters and tokens; they never touch CUDA.
         multiprocessing_context="fork" if workers else None,
     )
 

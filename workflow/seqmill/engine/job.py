@@ -20,6 +20,7 @@ from seqmill.engine.tuning import Choice
 from seqmill.errors import EXIT_OUT_OF_MEMORY, UserError, is_oom
 from seqmill.inputs.given import Given
 from seqmill.inputs.sequences import Sequences
+from seqmill.models.family import Tokens
 from seqmill.models.loading import load
 from seqmill.models.source import Source
 from seqmill.models.weights import Weights
@@ -79,9 +80,11 @@ class Job:
         sequences = read_sequences(self.fasta, source, self.settings.invalid, self.settings.duplicate_ids)
         self.clock.mark("read_s")
         report.warn_of_input(self.fasta, sequences, source, is_shard=not self.settings.index)
+        # Made while the model loads, where that takes time.
+        tokens = source.tokenizer.tokens(sequences)
         with self.partial, self.progress, lease(self.settings.device) as device:
             try:
-                self._embed(source, sequences, device)
+                self._embed(source, sequences, tokens, device)
             except Exception as error:
                 if not is_oom(error):
                     raise
@@ -107,14 +110,14 @@ class Job:
             for path in self.folder.glob(pattern):
                 path.unlink()
 
-    def _embed(self, source: Source, sequences: Sequences, device: torch.device) -> None:
+    def _embed(self, source: Source, sequences: Sequences, tokens: Tokens, device: torch.device) -> None:
         """Everything between the sequences and the complete file."""
-        self.choices["dtype"] = tuning.dtype(self.settings.dtype, device)
-        self.task = task = Task.resolve(source, sequences, self.settings, self.choices["dtype"].value)
+        self.choices["dtype"] = tuning.dtype(self.settings.dtype, device, source.config.half)
+        self.task = task = Task.resolve(source, sequences, tokens, self.settings, self.choices["dtype"].value)
         self._clear_folder(task)
         state = self._load_partial(task)
         settings, reason = self._in_force(state, device)
-        check_space(self.partial.folder, task.stored_counts(state.done), task.datasets)
+        check_space(self.partial.folder, task.bytes_to_store(state.done))
         if device.type == "cuda":
             # Here and not with the lease: on a full card this is the first thing to run out of memory.
             torch.cuda.set_device(device)
@@ -122,7 +125,7 @@ class Job:
         self.clock.mark("device_s")
         model = load(source, task.dtype, device, settings.attention)
         self.clock.mark("load_s")
-        self.pipeline = Pipeline(model, device, task.datasets, settings.streams, settings.pin_memory)
+        self.pipeline = Pipeline(model, device, task.computed, settings.streams, settings.pin_memory)
         batches = self._choose(settings, reason, state.done)
         report.announce(task, device, self.choices, batches)
         self._begin(device)
@@ -131,8 +134,10 @@ class Job:
             self.fasta, task, state, self.choices, self.pipeline, batches, self.clock, matmul_flops
         )
         meta.write(self.folder, content)
+        letters = source.alphabet.members
         log.info(
-            "done: %s residues, %s residues/s", f"{content['residues']:,}", f"{content['residues_per_s'] or 0:,.0f}"
+            *("done: %s %s, %s %s/s", f"{content['residues']:,}", letters),
+            *(f"{content['residues_per_s'] or 0:,.0f}", letters),
         )
 
     def _load_partial(self, task: Task) -> State:
@@ -160,10 +165,8 @@ class Job:
         """Settle everything that was left to choose; returns the batches of what is left of the shard."""
         task, device = self.task, self.pipeline.device
         fill = device.type == "cuda"
-        batches = partial(
-            PackedBatches, task.sequences, task.token_counts, task.source.tokenizer, fill=fill, first=done
-        )
-        self.trials = trials = Trials(self.pipeline, settings, reason, task.dtype, task.token_counts[done:], batches)
+        batches = partial(PackedBatches, task.sequences, task.tokens, task.source.tokenizer, fill=fill, first=done)
+        self.trials = trials = Trials(self.pipeline, settings, reason, task.dtype, task.tokens.counts[done:], batches)
         # Known now, for the report of an out of memory; compiled kernels may bring another.
         self.choices["attention"] = trials.attention()
         self.choices["compile"] = trials.compiled()
@@ -197,19 +200,19 @@ class Job:
 
     def _compute(self, batches: PackedBatches, pin_memory: bool) -> None:
         """Run all batches into the partial result's file."""
-        sequences, timing = self.task.sequences, self.pipeline.timing
-        self.progress.begin(self.task.costs, sequences.offsets, batches.first)
+        task, sequences, timing = self.task, self.task.sequences, self.pipeline.timing
+        self.progress.begin(task.costs, sequences.offsets, batches.first)
         prefetched = loader(batches, self.choices["dataloader_workers"].value, pin_memory)
         try:
             self.pipeline.run(
                 prefetched,
-                lambda result: self.partial.write(len(result.batch.rows), result.values),
+                lambda result: self.partial.write(len(result.batch.rows), result.values, task.known),
                 lambda batch: self.progress.add(len(batch.rows)),
             )
         except NotFinite as error:
             raise UserError(
                 f"{self.fasta}: the {error.dataset} embedding of '{sequences.ids[error.row]}' is not finite in "
-                f"{tuning.recorded(self.task.dtype)}; use dtype bfloat16 or float32"
+                f"{tuning.recorded(task.dtype)}; use dtype bfloat16 or float32"
             ) from None
         self.clock.mark("embed_s")
         self.partial.flush()

@@ -89,7 +89,8 @@ def announce(task: Task, device: torch.device, choices: Mapping[str, Choice], ba
         "device": ", ".join(filter(None, [devices.describe(device), devices.uuid(device)])),
         "layers": ", ".join(map(str, task.layers)),
         "pooling": ", ".join(task.pooling),
-        "input": f"{_counted(sequences)}, {sequences.offsets[-1]:,} residues, {len(batches):,} batches, "
+        "licence": task.source.licence,
+        "input": f"{_counted(sequences)}, {sequences.offsets[-1]:,} {task.source.alphabet.members}, {len(batches):,} batches, "
         f"{batches.packing_efficiency():.1%} of their tokens in use",
     }
     for name, choice in choices.items():

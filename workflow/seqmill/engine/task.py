@@ -10,11 +10,12 @@ import torch
 from seqmill.inputs.fasta import read_records, with_own_ids
 from seqmill.inputs.given import Given
 from seqmill.inputs.sequences import Sequences
+from seqmill.models.family import Tokens
 from seqmill.models.source import Source
 from seqmill.models.weights import Weights
-from seqmill.options import Settings
+from seqmill.options import AUTO, Settings
 from seqmill.outputs import datasets, meta
-from seqmill.outputs.datasets import Dataset
+from seqmill.outputs.datasets import TOKEN_STARTS, Dataset
 
 
 @dataclass(frozen=True)
@@ -22,15 +23,17 @@ class Task:
     """One shard, one model, and what is stored.
 
     Attributes:
-        token_counts: (D,) tokens per distinct sequence in the order of computing, special ones included.
+        tokens: of the distinct sequences, in the order of computing; perhaps still being made.
         dtype: what the model computes in.
         layers: absolute numbers of the hidden states that are stored.
+        pooling: the representations that are stored.
+        datasets: all that the file holds.
         fingerprint: what decides the result's bytes besides the sequences, see `meta.fingerprint`.
     """
 
     source: Source
     sequences: Sequences
-    token_counts: np.ndarray
+    tokens: Tokens
     dtype: torch.dtype
     layers: tuple[int, ...]
     pooling: tuple[str, ...]
@@ -38,7 +41,9 @@ class Task:
     fingerprint: dict[str, Any]
 
     @classmethod
-    def resolve(cls, source: Source, sequences: Sequences, settings: Settings, dtype: torch.dtype) -> "Task":
+    def resolve(
+        cls, source: Source, sequences: Sequences, tokens: Tokens, settings: Settings, dtype: torch.dtype
+    ) -> "Task":
         """What the settings ask for.
 
         Raises:
@@ -46,14 +51,29 @@ class Task:
         """
         config, name = source.config, str(dtype).removeprefix("torch.")
         layers = datasets.resolve_layers(settings.layers, config.layer_count)
-        stored = datasets.resolve(layers, settings.pooling, config.width, name)
-        fingerprint = meta.fingerprint(source.weights.checksum, name, layers, settings.pooling)
-        counts = source.tokenizer.counts(sequences)
-        return cls(source, sequences, counts, dtype, layers, settings.pooling, stored, fingerprint)
+        pooling = tuple(
+            dict.fromkeys(
+                p for asked in settings.pooling for p in (source.family.pooling if asked == AUTO else [asked])
+            )
+        )
+        stored = datasets.resolve(layers, pooling, config.width, name, source.tokenizer.single_letters)
+        fingerprint = meta.fingerprint(source.weights.checksum, name, layers, pooling)
+        return cls(source, sequences, tokens, dtype, layers, pooling, stored, fingerprint)
 
     @property
     def weights(self) -> Weights:
         return self.source.weights
+
+    @property
+    def computed(self) -> list[Dataset]:
+        """The datasets that the model computes."""
+        return [dataset for dataset in self.datasets if dataset.layer is not None]
+
+    def known(self, first: int, last: int) -> dict[str, np.ndarray]:
+        """The values of the other datasets, which no model computes, of some sequences in the order of computing."""
+        if len(self.computed) == len(self.datasets):
+            return {}
+        return {TOKEN_STARTS: self.tokens.starts(first, last)[:, None]}
 
     @property
     def costs(self) -> np.ndarray:
@@ -68,20 +88,24 @@ class Task:
     @property
     def content_counts(self) -> np.ndarray:
         """(D,) tokens per sequence that stand for letters, in the order of computing."""
-        return self.token_counts - (self.source.tokenizer.leading + self.source.tokenizer.trailing)
+        return self.tokens.counts - (self.source.tokenizer.leading + self.source.tokenizer.trailing)
 
-    def stored_counts(self, done: int) -> np.ndarray:
-        """Tokens that stand for letters, for each row whose sequence is not among the first `done` to be computed."""
-        return np.repeat(self.content_counts[done:], self.sequences.copies[done:])
+    def bytes_to_store(self, done: int) -> int:
+        """What the values take of all rows whose sequences are not among the first `done` to be computed."""
+        copies = self.sequences.copies[done:]
+        total = int(copies.sum()) * sum(dataset.row_bytes for dataset in self.datasets if not dataset.is_per_token)
+        if per_token := sum(dataset.row_bytes for dataset in self.datasets if dataset.is_per_token):
+            total += int((self.content_counts[done:] * copies).sum()) * per_token
+        return total
 
 
 def read_sequences(fasta: Path | Given, source: Source, invalid: str, duplicate_ids: str) -> Sequences:
-    """The sequences of a file, or those given, in the alphabet of a model.
+    """The sequences of a file, or those given, as a model takes them.
 
     Raises:
         UserError: see `read_records` and `with_own_ids`.
     """
-    alphabet = source.family.alphabet
+    alphabet = source.alphabet
     is_given = isinstance(fasta, Given)
     records = fasta.records(alphabet, invalid) if is_given else read_records(fasta, alphabet, invalid)
     return Sequences(list(with_own_ids(records, duplicate_ids)))

@@ -46,14 +46,14 @@ def recorded(value: Any) -> Any:
     return str(value).removeprefix("torch.") if isinstance(value, torch.dtype) else value
 
 
-def dtype(requested: str, device: torch.device) -> Choice:
-    """The torch.dtype to compute in: bfloat16 from Ampere on, float16 on older GPUs, float32 on the CPU."""
+def dtype(requested: str, device: torch.device, half: str = "bfloat16") -> Choice:
+    """The torch.dtype to compute in: the model's `half` on GPUs from Ampere on, float16 on older ones, float32 on the CPU."""
     if requested != "auto":
         return Choice(DTYPES[requested], AS_REQUESTED)
     if device.type != "cuda":
         return Choice(torch.float32, "auto because this runs on the CPU")
     if torch.cuda.get_device_capability(device) >= (8, 0):
-        return Choice(torch.bfloat16, "auto because this GPU computes bfloat16 at full rate")
+        return Choice(DTYPES[half], f"auto because this GPU computes {half} at full rate")
     return Choice(torch.float16, "auto because this GPU has no fast bfloat16")
 
 

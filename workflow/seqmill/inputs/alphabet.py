@@ -6,21 +6,29 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Alphabet:
-    """The letters that a family of models takes.
+    """What sequences a family of models takes.
 
     Attributes:
-        name: of the command line.
         letters: all of them, upper case.
         replacement: the letter for what is not among them.
         member: what a letter stands for, with its article, in messages.
+        members: what many letters are.
         mistaken: what a sequence of the wrong kind looks like and what to do, or None for one that may be right.
+        written: how else letters may be written: theirs and ours, equally many.
+        longest: letters of the longest sequence; None for no limit.
     """
 
-    name: str
     letters: bytes
     replacement: bytes
     member: str
+    members: str
     mistaken: Callable[[bytes], str | None] = lambda _: None
+    written: tuple[bytes, bytes] = (b"", b"")
+    longest: int | None = None
+
+    def read(self, sequence: bytes) -> bytes:
+        """The sequence in the alphabet's own writing."""
+        return sequence.translate(bytes.maketrans(*self.written)) if self.written[0] else sequence
 
     def replaced(self, sequence: bytes) -> bytes:
         """The sequence with the replacement for every other letter."""
@@ -47,9 +55,28 @@ def looks_like_nucleotides(sequence: bytes) -> bool:
 
 def _not_a_protein(sequence: bytes) -> str | None:
     if looks_like_nucleotides(sequence):
-        return "looks like nucleotides; this model embeds proteins, so translate it first"
+        return (
+            "looks like nucleotides; this model embeds proteins, so translate it first (if the model does embed nucleotides, "
+            "set model.family)"
+        )
+    return None
+
+
+def looks_like_protein(sequence: bytes) -> bool:
+    """Whether letters are common that amino acids have and nucleotides, ambiguous ones included, have not.
+
+    A third of an average protein; 20 letters of one hold none of them once in 3,000 times.
+    """
+    return len(sequence) >= 20 and len(sequence) - len(sequence.translate(None, b"EFILPQ")) > 0.05 * len(sequence)
+
+
+def _not_nucleotides(sequence: bytes) -> str | None:
+    if looks_like_protein(sequence):
+        return "looks like a protein; this model embeds nucleotides, so give the gene or the genome"
     return None
 
 
 # The 20 amino acids, then unknown (X), ambiguous (B, Z), selenocysteine (U) and pyrrolysine (O).
-PROTEIN = Alphabet("protein", b"ACDEFGHIKLMNPQRSTVWY" + b"XBUZO", b"X", "an amino acid", _not_a_protein)
+PROTEIN = Alphabet(b"ACDEFGHIKLMNPQRSTVWY" + b"XBUZO", b"X", "an amino acid", "residues", _not_a_protein)
+# The four bases and unknown (N). RNA is read as DNA.
+NUCLEOTIDE = Alphabet(b"ACGTN", b"N", "A, C, G, T, U or N", "bases", _not_nucleotides, (b"U", b"T"))

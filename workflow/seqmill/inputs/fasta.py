@@ -235,6 +235,7 @@ def checked(
         # Unicode has more white space than ASCII, as what is copied from a web page or a word processor shows.
         letters = "".join(letters.split())
     sequence = letters.encode("utf-8", "surrogateescape").upper().translate(None, WHITESPACE).rstrip(b"*")
+    sequence = alphabet.read(sequence)
     wrong = sequence.translate(None, alphabet.letters)
     if complaint := _complaint(name, sequence, wrong, path, alphabet, invalid):
         raise UserError(f"{place(path, line, name)} {complaint}")
@@ -257,6 +258,11 @@ def _complaint(
     if wrong and invalid == "error":
         advice = setting("invalid", "replace", path)
         return f"has {_describe(wrong, sequence, alphabet)}; correct it, or {advice}"
+    if alphabet.longest is not None and len(sequence) > alphabet.longest:
+        return (
+            f"has {len(sequence):,} {alphabet.members}, and this model takes {alphabet.longest:,} at most; as sequences.long is "
+            "full, shorten it, leave it out or use a model without that limit"
+        )
     return None
 
 

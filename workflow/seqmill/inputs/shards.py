@@ -13,6 +13,7 @@ import pandas as pd
 
 from seqmill.files import reports_full_disk, write_atomically
 from seqmill.inputs import outliers, sha256sums
+from seqmill.inputs.alphabet import PROTEIN, Alphabet
 from seqmill.inputs.fasta import Record
 from seqmill.inputs.rounds import PLACE, RECORDS
 
@@ -152,7 +153,7 @@ def shard(
     folder: Path,
     cost: Callable[[np.ndarray], np.ndarray],
     earlier: pd.DataFrame | None = None,
-    unknown: bytes = b"X",
+    alphabet: Alphabet = PROTEIN,
 ) -> str:
     """Split records into `shards` files in `folder`; returns a one-line summary for people.
 
@@ -160,12 +161,13 @@ def shard(
         samples: the records of each sample; of one without a name in a run without samples.
         cost: letters per sequence to the relative time that the model takes for each.
         earlier: the sequences that earlier rounds have, see `rounds.places`; None for a run without samples.
-        unknown: the letter that stands for an unknown one.
+        alphabet: of the sequences.
 
     Raises:
         UserError: the disk is full.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    unknown = alphabet.replacement
     with reports_full_disk(folder), tempfile.TemporaryFile(dir=folder) as temporary:
         distinct = find_distinct(samples, temporary, () if earlier is None else set(earlier.index), unknown)
         lengths = distinct.lengths
@@ -175,7 +177,7 @@ def shard(
         write_shards(distinct, assigned, folder, earlier)
     known = int((distinct.records["distinct"] == ELSEWHERE).sum())
     return (
-        f"{len(distinct.records):,} records, {len(lengths):,} distinct sequences, {lengths.sum():,} residues to embed, "
+        f"{len(distinct.records):,} records, {len(lengths):,} distinct sequences, {lengths.sum():,} {alphabet.members} to embed, "
         f"longest {lengths.max(initial=0):,}; {shards} shards, predicted imbalance {imbalance(costs, assigned):.2%}"
         + (f"; {known:,} records have sequences of earlier samples" if known else "")
     )

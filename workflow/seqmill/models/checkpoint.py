@@ -7,6 +7,7 @@ import pickle
 import re
 import zipfile
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,14 @@ from seqmill.models.weights import Weights
 
 # Integers, and floats of 8 bits, are quantised weights, which mean nothing without their scales.
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A tensor that is not read yet."""
+
+    shape: tuple[int, ...]
+    read: Callable[[], torch.Tensor]
 
 
 class Checkpoint:
@@ -35,11 +44,15 @@ class Checkpoint:
 
     def __init__(self, weights: Weights, device: torch.device):
         self.name, self.device = weights.name, device
-        self.readers: dict[str, Callable[[], torch.Tensor]] = {}
+        self.readers: dict[str, Reader] = {}
         for file in weights.files:
             for key, reader in self._guarded(partial(_readers, Path(weights.folder) / file)).items():
                 self.readers[_renamed(key)] = reader
         self.left = set(self.readers)
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shapes of all tensors, by name."""
+        return {key: reader.shape for key, reader in self.readers.items()}
 
     def drop_prefix(self, prefix: str) -> None:
         """Drop a prefix from the names that begin with it."""
@@ -55,7 +68,7 @@ class Checkpoint:
         if key not in self.readers:
             raise UserError(f"model {self.name}: the checkpoint lacks the tensor {key}; get it again")
         self.left.discard(key)
-        tensor = self._guarded(self.readers[key])
+        tensor = self._guarded(self.readers[key].read)
         if tensor.shape != shape:
             raise self.mismatch(key)
         if tensor.dtype not in DTYPES:
@@ -101,13 +114,13 @@ class Checkpoint:
             ) from None
 
 
-def tensor_names(weights: Weights) -> set[str]:
-    """The names of a checkpoint's tensors; none of them is read.
+def tensor_shapes(weights: Weights) -> dict[str, tuple[int, ...]]:
+    """The names of a checkpoint's tensors and their shapes; none of them is read.
 
     Raises:
         UserError: as `Checkpoint`.
     """
-    return Checkpoint(weights, torch.device("cpu")).left
+    return Checkpoint(weights, torch.device("cpu")).shapes()
 
 
 def _renamed(key: str) -> str:
@@ -117,10 +130,11 @@ def _renamed(key: str) -> str:
     return key
 
 
-def _readers(path: Path) -> dict[str, Callable[[], torch.Tensor]]:
+def _readers(path: Path) -> dict[str, Reader]:
     if path.suffix == ".safetensors":
         file = safe_open(path, framework="pt")
-        return {key: partial(file.get_tensor, key) for key in file.keys()}  # noqa: SIM118 -- it is not a mapping
+        keys = list(file.keys())
+        return {key: Reader(tuple(file.get_slice(key).get_shape()), partial(file.get_tensor, key)) for key in keys}
     # Files older than PyTorch 1.6 are not zip archives and cannot be mapped.
     archive = zipfile.is_zipfile(path)
     if archive:
@@ -131,7 +145,7 @@ def _readers(path: Path) -> dict[str, Callable[[], torch.Tensor]]:
     tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
     if not isinstance(tensors, dict) or not all(map(_is_named_tensor, tensors.items())):
         raise ValueError("the file holds something else than named tensors")
-    return {key: partial(tensors.__getitem__, key) for key in tensors}
+    return {key: Reader(tuple(tensor.shape), partial(tensors.__getitem__, key)) for key, tensor in tensors.items()}
 
 
 def _is_named_tensor(item: tuple[Any, Any]) -> bool:

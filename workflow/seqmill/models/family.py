@@ -29,26 +29,43 @@ class Tokenizer(Protocol):
         dtype: of token ids.
         leading, trailing: special tokens before and after the content of each sequence.
         padding: the token id of the slots behind the last sequence of a batch.
+        single_letters: whether every token of the content stands for one letter.
     """
 
     dtype: np.dtype
     leading: int
     trailing: int
     padding: int
+    single_letters: bool
 
-    def counts(self, sequences: Sequences) -> np.ndarray:
-        """(N,) int64, tokens per sequence in the order of computing, special ones included. Called once per shard."""
+    def tokens(self, sequences: Sequences) -> "Tokens":
+        """The tokens of a shard, called once; may go on working in the background.
+
+        Raises:
+            UserError: from here or from what is returned: the tokenizer's files do not fit these sequences.
+        """
         ...
 
-    def encode(self, letters: np.ndarray, lengths: np.ndarray, token_counts: np.ndarray, out: np.ndarray) -> None:
-        """Write the tokens of one batch, in a reader process.
+
+class Tokens(Protocol):
+    """The tokens of D distinct sequences, in the order of computing.
+
+    Attributes:
+        counts: (D,) int64, tokens per sequence, special ones included.
+    """
+
+    counts: np.ndarray
+
+    def write(self, first: int, last: int, out: np.ndarray) -> None:
+        """Write the tokens of the sequences `first` to `last`, in a reader process.
 
         Args:
-            letters: (R,) uint8, the letters of the batch's sequences end to end.
-            lengths: (S,) letters per sequence.
-            token_counts: (S,) tokens per sequence as `counts` gave them.
-            out: (sum of token_counts,) in `dtype`, to be filled.
+            out: (sum of their counts,) in the tokenizer's dtype, to be filled.
         """
+        ...
+
+    def starts(self, first: int, last: int) -> np.ndarray:
+        """(content tokens,) int32, where in its sequence the letters of each content token begin."""
         ...
 
 
@@ -61,6 +78,8 @@ class Config(Protocol):
         parameter_count: numbers in the weights that are loaded.
         attention: what it needs of an attention kernel.
         operators: the steps of `kernels.operators.Operators` that it uses.
+        half: bfloat16 or float16, whichever loses less in this model; what dtype auto takes on GPUs that have both.
+        max_tokens: the longest sequence that it can take, special tokens included; None for no limit.
     """
 
     layer_count: int
@@ -68,6 +87,8 @@ class Config(Protocol):
     parameter_count: int
     attention: AttentionNeeds
     operators: tuple[str, ...]
+    half: str
+    max_tokens: int | None
 
 
 class Model(Protocol):
@@ -108,26 +129,35 @@ class Family:
     """What seqmill has to know of a family of models.
 
     Attributes:
-        name: for people.
-        accepts: whether a checkpoint is of this family: config.json, and the names of its tensors, which are read
-            only when asked for. model_type alone can lie: DNABERT-S says "bert".
+        name: for people, and for model.family.
+        accepts: whether a checkpoint is of this family: config.json (its model_type is "" where a folder has none), and
+            the names of its tensors, which are read only when asked for. model_type alone can lie: DNABERT-S says "bert".
         alphabet: what its sequences may hold.
         cost: letters per sequence to relative time, for shards of equal time.
-        read_config: config.json and the model's name to its sizes; UserError where they make no sense.
-        tokenizer: for a model folder.
+        read_config: config.json, the model's name and the shapes of its tensors, which are read only when asked for, to
+            its sizes; UserError where they make no sense.
+        tokenizer: for a model folder and its sizes.
         build: the model on the checkpoint's device, from its sizes, tensors, tokenizer and kernels, in a dtype.
+        licence: of the weights with these sizes and this name.
         known: hub ids that were tested.
         hub_ids: all that its authors publish.
         files: patterns of the files that a model needs besides config.json and its weights.
+        tokenizer_files: names of those that decide the tokens, so that the model's checksum has to cover them.
+        pooling: what is stored where nothing else is asked for.
+        letters_per_token: on average.
     """
 
     name: str
     accepts: Callable[[Mapping[str, Any], Callable[[], set[str]]], bool]
     alphabet: Alphabet
     cost: Callable[[np.ndarray], np.ndarray]
-    read_config: Callable[[Mapping[str, Any], str], Config]
-    tokenizer: Callable[[Path], Tokenizer]
+    read_config: Callable[[Mapping[str, Any], str, Callable[[], Mapping[str, tuple[int, ...]]]], Config]
+    tokenizer: Callable[[Path, Config], Tokenizer]
     build: "Callable[[Config, Checkpoint, Tokenizer, Kernels, torch.dtype], Model]"
+    licence: Callable[[Config, str], str]
     known: Mapping[str, Known] = field(default_factory=dict)
     hub_ids: tuple[str, ...] = ()
     files: tuple[str, ...] = ("*.json", "vocab.txt")
+    tokenizer_files: tuple[str, ...] = ()
+    pooling: tuple[str, ...] = ("mean",)
+    letters_per_token: float = 1.0

@@ -3,12 +3,14 @@
 import difflib
 import hashlib
 import logging
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from seqmill.errors import UserError
 from seqmill.files import sha256
 from seqmill.models import registry
-from seqmill.models.weights import Weights, weight_files
+from seqmill.models.weights import Weights, found
 
 log = logging.getLogger(__name__)
 
@@ -33,18 +35,26 @@ def resolve(name: str, revision: str | None = None) -> Weights:
         tested = registry.known(name)
         folder = _download(name, revision or (tested.revision if tested else "main"))
         commit = folder.name
+    candidate = replace(found(folder), name=name)
+    family, _ = registry.recognise(candidate)
+    config = _digests(name, folder, ["config.json"])
+    files = _digests(name, folder, candidate.files)
+    _verify(name, commit, files)
+    tokenizer = _digests(name, folder, family.tokenizer_files)
+    checksum = hashlib.sha256()
+    for digest in [*config.values(), *files.values(), *tokenizer.values()]:
+        checksum.update(digest.encode())
+    return Weights(name, commit, str(folder.resolve()), files, checksum.hexdigest(), tokenizer)
+
+
+def _digests(name: str, folder: Path, files: Iterable[str]) -> dict[str, str]:
+    """SHA-256 of those of some files that a model folder has."""
     try:
-        files = {path.name: sha256(path) for path in weight_files(folder)}
-        config = sha256(folder / "config.json")
+        return {file: sha256(folder / file) for file in files if (folder / file).exists()}
     except OSError as error:
         raise UserError(
             f"model {name}: {error.filename} cannot be read ({error.strerror}); complete the folder"
         ) from None
-    _verify(name, commit, files)
-    checksum = hashlib.sha256(config.encode())
-    for digest in files.values():
-        checksum.update(digest.encode())
-    return Weights(name, commit, str(folder.resolve()), files, checksum.hexdigest())
 
 
 def _is_hub_id(name: str) -> bool:
@@ -53,7 +63,7 @@ def _is_hub_id(name: str) -> bool:
 
 
 def _download(name: str, revision: str) -> Path:
-    """The snapshot folder of a hub model: safetensors where it has them, else .bin."""
+    """The snapshot folder of a hub model: safetensors where it has them, else .bin or .pth."""
     # Only here: embed jobs get a folder and need not wait for the hub's client to be imported.
     import httpx
     from huggingface_hub import snapshot_download
@@ -68,7 +78,8 @@ def _download(name: str, revision: str) -> Path:
     try:
         folder = Path(snapshot_download(name, revision=revision, allow_patterns=[*text_files, "model*.safetensors"]))
         if not list(folder.glob("model*.safetensors")):
-            snapshot_download(name, revision=revision, allow_patterns=[*text_files, "pytorch_model*.bin"])
+            others = ["pytorch_model*.bin", "data/weights/*.pth"]
+            snapshot_download(name, revision=revision, allow_patterns=[*text_files, *others])
         return folder
     except (RepositoryNotFoundError, HFValidationError):
         advice = f"did you mean {meant}?" if (meant := _likely(name)) else "check the name"

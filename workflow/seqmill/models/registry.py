@@ -1,50 +1,64 @@
 """The families that seqmill knows; the only file that lists them. Imports no torch."""
 
+from functools import cache
+from pathlib import Path
+
 from seqmill.errors import UserError
-from seqmill.inputs.alphabet import Alphabet
 from seqmill.models.esm2 import family as esm2
-from seqmill.models.family import Family, Known
-from seqmill.models.weights import Weights, read_config
+from seqmill.models.family import Config, Family, Known
+from seqmill.models.weights import Weights, found, read_config
 
 FAMILIES: tuple[Family, ...] = (esm2.FAMILY,)
 
 
-def recognise(weights: Weights) -> Family:
-    """The family of a model, by its config.json and, where that does not say, by the names of its tensors.
+def recognise(weights: Weights) -> tuple[Family, Config]:
+    """The family and the sizes of a model, by its config.json and, where that does not say, by its tensors.
 
     Raises:
-        UserError: another architecture, or an unreadable config.json.
+        UserError: another architecture, an unreadable config.json, or sizes that make no sense.
     """
     fields = read_config(weights)
 
-    def tensor_names() -> set[str]:
-        # Only here: the names in a .bin file take torch to read.
-        from seqmill.models.checkpoint import tensor_names
+    @cache
+    def shapes() -> dict[str, tuple[int, ...]]:
+        # Only here: what is in a .bin file takes torch to read.
+        from seqmill.models.checkpoint import tensor_shapes
 
-        return tensor_names(weights)
+        return tensor_shapes(weights)
 
     for family in FAMILIES:
-        if family.accepts(fields, tensor_names):
-            return family
+        if family.accepts(fields, lambda: set(shapes())):
+            return family, family.read_config(fields, weights.name, shapes)
     names = ", ".join(family.name for family in FAMILIES)
-    raise UserError(
-        f"model {weights.name}: its config.json is of type {fields['model_type']}; seqmill supports {names} checkpoints"
-    )
+    what = f"its config.json is of type {fields['model_type']}" if fields["model_type"] else "it has no config.json"
+    raise UserError(f"model {weights.name}: {what}; seqmill supports {names} checkpoints")
 
 
-def alphabets() -> dict[str, Alphabet]:
-    """All alphabets that a family has, by name; the first family's is the first."""
-    return {family.alphabet.name: family.alphabet for family in FAMILIES}
+def of_folder(folder: Path) -> Family | None:
+    """The family of a model in a folder; None where there is no such folder, or no model that seqmill can use.
+
+    What is wrong with it, `recognise` says where the model is needed.
+    """
+    try:
+        return recognise(found(folder))[0] if folder.is_dir() else None
+    except UserError:
+        return None
 
 
-def tested_family(name: str) -> Family:
-    """The family of a hub id that was tested; the first one for all others."""
-    return next((family for family in FAMILIES if name in family.known), FAMILIES[0])
+def by_name(name: str) -> Family:
+    """The family of a name."""
+    return next(family for family in FAMILIES if family.name == name)
+
+
+def published_by(name: str) -> Family | None:
+    """The family whose authors publish a hub id; None for all others."""
+    return next((family for family in FAMILIES if name in family.known or name in family.hub_ids), None)
 
 
 def known(name: str) -> Known | None:
     """What was tested of a hub id."""
-    return tested_family(name).known.get(name)
+    family = published_by(name)
+    return family.known.get(name) if family else None
 
 
 def hub_ids() -> list[str]:

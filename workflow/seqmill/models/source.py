@@ -1,11 +1,12 @@
 """A model that is not loaded yet. Imports no torch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from seqmill.inputs.alphabet import Alphabet
 from seqmill.models import registry
 from seqmill.models.family import Config, Family, Tokenizer
-from seqmill.models.weights import Weights, read_config
+from seqmill.models.weights import Weights
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,18 @@ class Source:
         Raises:
             UserError: see `registry.recognise` and `Family.read_config`.
         """
-        family = registry.recognise(weights)
-        config = family.read_config(read_config(weights), weights.name)
-        return cls(weights, family, config, family.tokenizer(Path(weights.folder)))
+        family, config = registry.recognise(weights)
+        return cls(weights, family, config, family.tokenizer(Path(weights.folder), config))
+
+    @property
+    def alphabet(self) -> Alphabet:
+        """What its sequences may be."""
+        if self.config.max_tokens is None:
+            return self.family.alphabet
+        special = self.tokenizer.leading + self.tokenizer.trailing
+        return replace(self.family.alphabet, longest=self.config.max_tokens - special)
+
+    @property
+    def licence(self) -> str:
+        """Of the weights."""
+        return self.family.licence(self.config, self.weights.name)

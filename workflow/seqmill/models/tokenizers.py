@@ -1,6 +1,6 @@
-"""From letters to tokens."""
+"""From letters to tokens, one for each letter."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -14,34 +14,58 @@ class LetterTokenizer:
         vocabulary: the tokens in the order of their ids; those of one character stand for that letter.
         unknown, padding: tokens for every other byte, and for the slots behind the last sequence.
         before, after: special tokens around each sequence.
+        aliases: letters that have the token of another one.
     """
 
     dtype = np.dtype(np.uint8)
+    single_letters = True
 
     def __init__(
-        self, vocabulary: Sequence[str], unknown: str, padding: str, before: Sequence[str], after: Sequence[str]
+        self,
+        vocabulary: Sequence[str],
+        unknown: str,
+        padding: str,
+        before: Sequence[str],
+        after: Sequence[str],
+        aliases: Mapping[str, str] | None = None,
     ):
         self.table = np.full(256, vocabulary.index(unknown), dtype=self.dtype)
         for token_id, token in enumerate(vocabulary):
             if len(token) == 1:
                 self.table[ord(token)] = token_id
+        for letter, other in (aliases or {}).items():
+            self.table[ord(letter)] = self.table[ord(other)]
         self.padding = vocabulary.index(padding)
         self.before = [vocabulary.index(token) for token in before]
         self.after = [vocabulary.index(token) for token in after]
         self.leading, self.trailing = len(before), len(after)
 
-    def counts(self, sequences: Sequences) -> np.ndarray:
-        """See `family.Tokenizer.counts`."""
-        return np.diff(sequences.offsets) + self.leading + self.trailing
+    def tokens(self, sequences: Sequences) -> "LetterTokens":
+        """See `family.Tokenizer.tokens`."""
+        return LetterTokens(self, sequences)
 
-    def encode(self, letters: np.ndarray, lengths: np.ndarray, token_counts: np.ndarray, out: np.ndarray) -> None:
-        """See `family.Tokenizer.encode`."""
-        ends = np.cumsum(token_counts)
-        begins = ends - token_counts
-        special = [(begins + place, token) for place, token in enumerate(self.before)]
-        special += [(ends - self.trailing + place, token) for place, token in enumerate(self.after)]
+
+class LetterTokens:
+    """Looked up batch by batch, which takes no time. Implements `family.Tokens`."""
+
+    def __init__(self, tokenizer: LetterTokenizer, sequences: Sequences):
+        self.tokenizer, self.sequences = tokenizer, sequences
+        self.counts = np.diff(sequences.offsets) + tokenizer.leading + tokenizer.trailing
+
+    def write(self, first: int, last: int, out: np.ndarray) -> None:
+        """See `family.Tokens.write`."""
+        tokenizer, offsets = self.tokenizer, self.sequences.offsets
+        ends = np.cumsum(self.counts[first:last])
+        begins = ends - self.counts[first:last]
+        special = [(begins + place, token) for place, token in enumerate(tokenizer.before)]
+        special += [(ends - tokenizer.trailing + place, token) for place, token in enumerate(tokenizer.after)]
         content = np.ones(len(out), dtype=bool)
         for slots, token in special:
             content[slots] = False
             out[slots] = token
-        out[content] = self.table[letters]
+        out[content] = tokenizer.table[self.sequences.letters[offsets[first] : offsets[last]]]
+
+    def starts(self, first: int, last: int) -> np.ndarray:
+        """See `family.Tokens.starts`."""
+        lengths = np.diff(self.sequences.offsets[first : last + 1])
+        return np.concatenate([np.arange(length, dtype=np.int32) for length in [0, *lengths.tolist()]])

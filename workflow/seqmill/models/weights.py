@@ -1,13 +1,15 @@
 """A model in a folder on this machine: its files, its config.json, and the record of them. Imports no torch."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from seqmill.errors import UserError, first_line
 from seqmill.files import read_json, write_json
 
+# Where the weights of a folder with a config.json are, the best first; and where those that come without one.
+WEIGHTS, WEIGHTS_ALONE = ("model*.safetensors", "pytorch_model*.bin"), ("*.pth", "data/weights/*.pth")
 # ESMFold's config.json, the longest of those supported or refused by name, has some 5,000 bytes.
 MAX_CONFIG_BYTES = 10**6
 
@@ -20,8 +22,9 @@ class Weights:
         name: hub id or folder, as in the configuration.
         revision: the hub commit, or None for a folder.
         folder: where the files are.
-        files: SHA-256 of each weight file.
-        checksum: SHA-256 over configuration and weights: what identifies the model, wherever it is stored.
+        files: SHA-256 of each weight file, by its path in the folder.
+        checksum: SHA-256 over configuration, weights and tokenizer: what identifies the model, wherever it is stored.
+        tokenizer: SHA-256 of each file that decides the tokens; none where the family alone does.
     """
 
     name: str
@@ -29,6 +32,7 @@ class Weights:
     folder: str
     files: dict[str, str]
     checksum: str
+    tokenizer: dict[str, str] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
         write_json(path, asdict(self))
@@ -47,22 +51,35 @@ def weight_files(folder: Path) -> list[Path]:
     Raises:
         UserError: no config.json or no weights, or something else under their names.
     """
-    if not (folder / "config.json").is_file():
-        raise UserError(f"model {folder}: has no config.json; give a folder as transformers' save_pretrained writes it")
-    for pattern in ("model*.safetensors", "pytorch_model*.bin"):
+    patterns = WEIGHTS if (folder / "config.json").is_file() else WEIGHTS_ALONE
+    for pattern in patterns:
         if files := sorted(folder.glob(pattern)):
             if odd := [path.name for path in files if not path.is_file()]:
                 raise UserError(f"model {folder}: {odd[0]} is not a file, or a broken link; complete the folder")
             return files
+    if patterns is WEIGHTS_ALONE:
+        raise UserError(f"model {folder}: has no config.json; give a folder as transformers' save_pretrained writes it")
     raise UserError(f"model {folder}: has no weights (model.safetensors or pytorch_model.bin); complete the folder")
 
 
+def found(folder: Path) -> Weights:
+    """The weights in a folder that is still to be looked at: without checksums.
+
+    Raises:
+        UserError: see `weight_files`.
+    """
+    files = dict.fromkeys((path.relative_to(folder).as_posix() for path in weight_files(folder)), "")
+    return Weights(str(folder), None, str(folder), files, "")
+
+
 def read_config(weights: Weights) -> dict[str, Any]:
-    """The content of config.json.
+    """The content of config.json; no more than an empty model_type where the weights come without one.
 
     Raises:
         UserError: it is not a JSON object, or does not say of which type the model is.
     """
+    if not (Path(weights.folder) / "config.json").exists():
+        return {"model_type": ""}
     try:
         with (Path(weights.folder) / "config.json").open("rb") as handle:
             content = handle.read(MAX_CONFIG_BYTES + 1)

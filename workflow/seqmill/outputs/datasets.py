@@ -10,6 +10,9 @@ import numpy as np
 from seqmill.errors import UserError
 from seqmill.outputs.representations import REPRESENTATIONS, SEQUENCE, TOKEN, Per
 
+# Where in its sequence, counted in letters from 0, each content token begins.
+TOKEN_STARTS = "token_starts"
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -19,7 +22,7 @@ class Dataset:
         name: in the file.
         representation: a key of REPRESENTATIONS, or what another version of seqmill calls it.
         per: whether it has a row per sequence or per content token.
-        layer: the hidden states it is taken from; 0 are the embeddings.
+        layer: the hidden states it is taken from, 0 the embeddings; None for what no model computes.
         width: values in a row.
         dtype: as stored.
     """
@@ -45,7 +48,8 @@ class Dataset:
 
     def attributes(self) -> dict[str, Any]:
         """What the file says of it besides shape and dtype."""
-        return {"representation": self.representation, "per": self.per, "layer": self.layer}
+        found = {"representation": self.representation, "per": self.per, "layer": self.layer}
+        return {name: value for name, value in found.items() if value is not None}
 
     @classmethod
     def stored(
@@ -56,23 +60,27 @@ class Dataset:
         Version 0.1 stored no attributes: there the name says all, `residues_layer30`, or `residues` with one layer.
         """
         if "per" in attributes:
-            layer = int(attributes["layer"])
+            layer = int(attributes["layer"]) if "layer" in attributes else None
             return cls(name, str(attributes["representation"]), str(attributes["per"]), layer, width, dtype)
         found = re.fullmatch(r"(.+)_layer(\d+)", name)
         representation, layer = (found[1], int(found[2])) if found else (name, int(layers[0]) if len(layers) else None)
         return cls(name, representation, TOKEN if representation == "residues" else SEQUENCE, layer, width, dtype)
 
 
-def resolve(layers: Sequence[int], pooling: Sequence[str], width: int, dtype: str) -> list[Dataset]:
+def resolve(
+    layers: Sequence[int], pooling: Sequence[str], width: int, dtype: str, single_letters: bool = True
+) -> list[Dataset]:
     """The datasets of a result.
 
     One layer gives the representation's plain name (`mean`), several give one dataset each (`mean_layer30`).
+    TOKEN_STARTS tells where tokens of several letters begin.
 
     Args:
         layers: absolute numbers, see `resolve_layers`.
         pooling: keys of REPRESENTATIONS.
         width: of a hidden state.
         dtype: what is computed in; values per token are stored in half precision where it is.
+        single_letters: whether each content token is one letter.
     """
     half = np.dtype(np.float32 if dtype == "float32" else np.float16)
 
@@ -83,7 +91,10 @@ def resolve(layers: Sequence[int], pooling: Sequence[str], width: int, dtype: st
                 stored = name if len(layers) == 1 else f"{name}_layer{layer}"
                 yield Dataset(stored, name, per, layer, width, half if per == TOKEN else np.dtype(np.float32))
 
-    return list(make())
+    made = list(make())
+    if not single_letters and any(dataset.is_per_token for dataset in made):
+        made.append(Dataset(TOKEN_STARTS, TOKEN_STARTS, TOKEN, None, 1, np.dtype(np.int32)))
+    return made
 
 
 def resolve_layers(requested: Sequence[int], layer_count: int) -> tuple[int, ...]:

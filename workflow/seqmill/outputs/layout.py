@@ -49,13 +49,12 @@ def offsets(counts: np.ndarray) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
 
 
-def check_space(folder: Path, token_counts: np.ndarray, datasets: Sequence[Dataset]) -> None:
-    """Compare the space that the values of sequences need with what is free, before any work is done for them.
+def check_space(folder: Path, needed: int) -> None:
+    """Compare the bytes that values need with what is free, before any work is done for them.
 
     Raises:
         UserError: too little is free.
     """
-    needed = sum(int(np.sum(dataset.rows(token_counts))) * dataset.row_bytes for dataset in datasets)
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise UserError(

@@ -44,7 +44,9 @@ def merge(
         attributes["attention"] = ", ".join(sorted(kernels))
         sources = Sources(files, table, len(folders) // len(records))
         datasets, token_counts = files[0].datasets, sources.token_counts()
-        check_space(embeddings.parent, token_counts, datasets)
+        check_space(
+            embeddings.parent, sum(int(dataset.rows(token_counts).sum()) * dataset.row_bytes for dataset in datasets)
+        )
         temporary = stack.enter_context(write_atomically(embeddings))
         lay_out(temporary, table["id"], table["length"].to_numpy(), token_counts, datasets, attributes)
         with EmbeddingFile(temporary, writable=True) as merged:

@@ -6,7 +6,7 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -180,16 +180,20 @@ class Partial:
         state.choices = choices
         self.flush()
 
-    def write(self, count: int, values: Mapping[str, np.ndarray]) -> None:
+    def write(
+        self, count: int, values: Mapping[str, np.ndarray], known: Callable[[int, int], Mapping[str, np.ndarray]]
+    ) -> None:
         """Write the next batch: the next `count` sequences in the order of computing, to all rows that they have.
 
         Args:
             values: of each sequence once; per dataset as for `EmbeddingFile.write`.
+            known: gives the values of the datasets that no model computes, for sequences from a first to a last one.
         """
         if self._failure is not None:
             raise self._failure
         first, last = self.state.done, self.state.done + count
         rows, copies = self.sequences.rows_of(first, last), self.sequences.copies[first:last]
+        values = {**values, **known(first, last)}
         sums = {name: self._write(name, rows, copies, value) for name, value in values.items()}
         with self._changing:
             self.state.done = last

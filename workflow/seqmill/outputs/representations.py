@@ -37,6 +37,10 @@ def _mean(states: "torch.Tensor", batch: "Batch", operators: "Operators") -> "to
     return operators.mean(states, batch.cu_seqlens, batch.leading, batch.trailing)
 
 
+def _mean_all(states: "torch.Tensor", batch: "Batch", operators: "Operators") -> "torch.Tensor":
+    return operators.mean(states, batch.cu_seqlens, 0, 0)
+
+
 def _first_token(states: "torch.Tensor", batch: "Batch", _: "Operators") -> "torch.Tensor":
     return states[batch.cu_seqlens[:-1].long()].float()
 
@@ -45,9 +49,10 @@ def _residues(states: "torch.Tensor", batch: "Batch", _: "Operators") -> "torch.
     return states.index_select(0, batch.content())
 
 
-# The names that users write; they are part of an ESM-2 result's fingerprint.
+# The names that users write; they are part of a result's fingerprint.
 REPRESENTATIONS = {
-    "mean": Representation(SEQUENCE, "the mean over residues, without special tokens", _mean),
+    "mean": Representation(SEQUENCE, "the mean over residues (DNA: tokens), without special tokens", _mean),
+    "mean_all": Representation(SEQUENCE, "the mean over all tokens, special ones too", _mean_all),
     "bos": Representation(SEQUENCE, "the state of the first token", _first_token),
-    "residues": Representation(TOKEN, "every residue's own state, which is large", _residues),
+    "residues": Representation(TOKEN, "every residue's (DNA: token's) own state, which is large", _residues),
 }

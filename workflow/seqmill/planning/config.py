@@ -11,10 +11,9 @@ from jsonschema import Draft202012Validator, ValidationError
 from jsonschema.exceptions import best_match
 
 from seqmill.errors import UserError
-from seqmill.inputs.alphabet import Alphabet
 from seqmill.models import registry
-from seqmill.models.weights import Weights, weight_files
-from seqmill.options import embed_options
+from seqmill.models.family import Family
+from seqmill.options import AUTO, embed_options
 from seqmill.planning.manual import schema
 
 
@@ -94,9 +93,15 @@ def result_flags(config: dict[str, Any]) -> str:
         word
         for option in embed_options(changes_result=True)
         if option.section == "model" and option.name not in ("name", "revision")
-        for word in option.words(config["model"][option.name])
+        for word in option.words(_resolved(config, option.name))
     ]
     return shlex.join(chosen)
+
+
+def _resolved(config: dict[str, Any], name: str) -> Any:
+    """A setting of the section model; what the family chooses is named, as it was before there were families."""
+    value = config["model"][name]
+    return list(family(config).pooling) if name == "pooling" and value == AUTO else value
 
 
 def performance_flags(config: dict[str, Any]) -> str:
@@ -105,18 +110,12 @@ def performance_flags(config: dict[str, Any]) -> str:
     return shlex.join(word for option in options for word in option.words(config["performance"][option.name]))
 
 
-def alphabet(name: str) -> Alphabet:
-    """The alphabet that a model's sequences must have: its family's, or the first one's where that is not known yet.
-
-    A wrong guess does no harm: embed reads the shards in the alphabet of the model that it loads.
-    """
-    try:
-        if Path(name).is_dir():
-            files = dict.fromkeys((path.name for path in weight_files(Path(name))), "")
-            return registry.recognise(Weights(name, None, name, files, "")).alphabet
-    except UserError:  # the rule weights says what is wrong with the model
-        pass
-    return registry.tested_family(name).alphabet
+def family(config: dict[str, Any]) -> Family:
+    """The family of the configured model: as its folder or its name says, or as configured, else the first one."""
+    name, given = config["model"]["name"], config["model"]["family"]
+    if given != AUTO:
+        return registry.by_name(given)
+    return registry.of_folder(Path(name)) or registry.published_by(name) or registry.FAMILIES[0]
 
 
 def shard_flags(config: dict[str, Any], samples: list[str] | None = None) -> str | list[str]:
@@ -127,8 +126,8 @@ def shard_flags(config: dict[str, Any], samples: list[str] | None = None) -> str
     Args:
         samples: the flags of a round of samples.
     """
-    sequences, name = config["sequences"], alphabet(config["model"]["name"]).name
-    flags = [] if name == next(iter(registry.alphabets())) else ["--alphabet", name]
+    sequences, name = config["sequences"], family(config).name
+    flags = [] if name == registry.FAMILIES[0].name else ["--family", name]
     if sequences["duplicate_ids"] != "error":
         flags += ["--duplicate-ids", sequences["duplicate_ids"]]
     flags += samples or []

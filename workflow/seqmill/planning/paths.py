@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from seqmill.errors import UserError
+from seqmill.models import registry
 
 
 def fasta_files(config: dict[str, Any], must_exist: bool = True) -> list[str]:
@@ -49,7 +50,9 @@ def model_files(name: str) -> list[str]:
     folder = Path(name)
     if not folder.is_dir():
         return []
-    patterns = ("config.json", "*.safetensors", "*.bin")
+    patterns = ("config.json", "*.safetensors", "*.bin", "*.pth", "data/weights/*.pth")
+    family = registry.of_folder(folder)
+    patterns += family.tokenizer_files if family else ()
     files = [str(path) for pattern in patterns for path in sorted(folder.glob(pattern)) if path.is_file()]
     for file in files:
         check_path("configuration: model.name", file)

@@ -1,7 +1,7 @@
 """ESM-2's sizes and tokens (Lin et al. 2023, doi:10.1126/science.ade2574). Imports no torch."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ TOKENS = ["<cls>", "<pad>", "<eos>", "<unk>", *"LAGVSERTIDPKQNFYMHWCXBUZO.-", "<
 MAX_SIZE, MAX_LAYERS = 2**20, 2**10
 
 
-def tokenizer(_: Path | None = None) -> LetterTokenizer:
+def tokenizer(_: Path | None = None, __: "Config | None" = None) -> LetterTokenizer:
     """A token per residue between `<cls>` and `<eos>`; the same for every checkpoint."""
     return LetterTokenizer(TOKENS, "<unk>", "<pad>", before=["<cls>"], after=["<eos>"])
 
@@ -35,9 +35,11 @@ class Config:
     rope_theta: float = 10_000.0
 
     operators = ("layer_norm", "rotate", "gelu", "mean")
+    half = "bfloat16"
+    max_tokens = None
 
     @classmethod
-    def read(cls, fields: Mapping[str, Any], name: str) -> "Config":
+    def read(cls, fields: Mapping[str, Any], name: str, _: Callable[[], Any] | None = None) -> "Config":
         """Take over config.json; refuse relatives of ESM-2 that the packed forward does not compute.
 
         Raises:

@@ -67,4 +67,9 @@ def build(
     return ESM2.from_checkpoint(config, checkpoint, tokenizer, kernels, dtype)
 
 
-FAMILY = Family("ESM-2", accepts, PROTEIN, cost, Config.read, tokenizer, build, KNOWN, HUB_IDS)
+def licence(_: Config, __: str) -> str:
+    """Of all ESM-2 weights."""
+    return "MIT"
+
+
+FAMILY = Family("ESM-2", accepts, PROTEIN, cost, Config.read, tokenizer, build, licence, KNOWN, HUB_IDS)
