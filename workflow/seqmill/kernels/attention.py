@@ -1,6 +1,7 @@
 """Choosing an attention kernel: FlashAttention-2 from flash-attn, from PyTorch, or PyTorch's standard attention.
 
-Where kernels are compiled anyway, seqmill's own FlashAttention-2 is measured against that choice.
+Where kernels are compiled anyway, seqmill's own FlashAttention-2 is measured against that choice; where the scores have
+a bias, it is among those that are chosen from.
 """
 
 import importlib
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 
 from seqmill.errors import UserError, first_line
-from seqmill.kernels import sdpa
+from seqmill.kernels import biases, sdpa
 from seqmill.kernels.interface import Attend, Kernel, NotAvailable, check_result
 from seqmill.kernels.needs import AttentionNeeds
 from seqmill.kernels.packing import Packing
@@ -36,7 +37,10 @@ def choose(requested: str, needs: AttentionNeeds, device: torch.device, dtype: t
         log.info("standard attention: PyTorch SDPA, as requested")
         return _standard(needs)
     reasons = []
-    for name in NAMES[:2] if requested == "auto" else (requested,):
+    # Without a bias, seqmill's own kernel is worth its compilation only where `faster` finds so. With one, standard
+    # attention reads a number per query and key from memory and is many times slower, and few others have a bias.
+    candidates = NAMES[:2] if needs.bias is None else NAMES[:3]
+    for name in candidates if requested == "auto" else (requested,):
         try:
             kernel = _flash(name, device, dtype)
             _try_out(kernel, needs, device, dtype)
@@ -45,7 +49,7 @@ def choose(requested: str, needs: AttentionNeeds, device: torch.device, dtype: t
             continue
         log.info("FlashAttention-2: enabled (%s)", kernel.version)
         return kernel
-    # One reason that holds for both is given once.
+    # One reason that holds for all is given once.
     reason = "; ".join(reasons) if len({r.split(": ", 1)[1] for r in reasons}) > 1 else reasons[0].split(": ", 1)[1]
     if requested != "auto":
         raise UserError(f"attention '{requested}' does not work here ({reason}); use attention auto")
@@ -78,7 +82,7 @@ def _flash(name: str, device: torch.device, dtype: torch.dtype) -> Kernel:
     version = installed_flash_attn()
     if version is None:
         raise NotAvailable("flash-attn 2 is not installed")
-    return Kernel(name, f"flash-attn {version}", _flash_attn())
+    return Kernel(name, f"flash-attn {version}", _flash_attn(), frozenset({None, biases.Alibi.kind}))
 
 
 def installed_flash_attn() -> str | None:
@@ -97,8 +101,10 @@ def _flash_attn() -> Attend:
     varlen = importlib.import_module("flash_attn").flash_attn_varlen_func
 
     def attend(query, key, value, packing, scale=None, bias=None):
+        # Versions before 2.4 do not know the argument.
+        options = {} if bias is None else {"alibi_slopes": bias.slopes}
         cu_seqlens, longest = packing.cu_seqlens, packing.max_seqlen
-        return varlen(query, key, value, cu_seqlens, cu_seqlens, longest, longest, softmax_scale=scale)
+        return varlen(query, key, value, cu_seqlens, cu_seqlens, longest, longest, softmax_scale=scale, **options)
 
     return attend
 
@@ -131,9 +137,9 @@ def faster(
     cu_seqlens = torch.arange(count + 1, dtype=torch.int32, device=device) * length
     packing = Packing(cu_seqlens, length, np.full(count, length))
     qkv = torch.randn(count * length, 3, needs.heads, needs.head_dim, device=device, dtype=dtype).unbind(1)
+    how = packing, needs.scale, biases.example(needs.bias, needs.heads, device)
     times = {
-        kernel: gpu_seconds(lambda kernel=kernel: kernel.attend(*qkv, packing, needs.scale), TIMED_REPEATS)
-        for kernel in (one, other)
+        kernel: gpu_seconds(lambda kernel=kernel: kernel.attend(*qkv, *how), TIMED_REPEATS) for kernel in (one, other)
     }
     best, slower = sorted(times, key=times.__getitem__)
     log.info(
@@ -146,10 +152,15 @@ def faster(
 def _try_out(kernel: Kernel, needs: AttentionNeeds, device: torch.device, dtype: torch.dtype) -> None:
     """Run two short sequences and compare with standard attention on the CPU: an import that works proves nothing."""
     _check_bias(kernel, needs)
-    lengths = np.array([37, 5])
-    cu_seqlens = torch.tensor([0, 37, 42], dtype=torch.int32)
+    # Long enough for tiles that lie far from the diagonal.
+    lengths = np.array([200, 5])
+    cu_seqlens = torch.tensor([0, *lengths.cumsum()], dtype=torch.int32)
     generator = torch.Generator().manual_seed(0)
-    qkv = torch.randn((42, 3, needs.heads, needs.head_dim), generator=generator).to(dtype)
-    expected = sdpa.attend(*qkv.float().unbind(1), Packing(cu_seqlens, 37, lengths), needs.scale)
-    found = kernel.attend(*qkv.to(device).unbind(1), Packing(cu_seqlens.to(device), 37, lengths), needs.scale)
-    check_result("it", found, expected)
+    qkv = torch.randn((205, 3, needs.heads, needs.head_dim), generator=generator).to(dtype)
+
+    def attended(attend: Attend, where: torch.device, dtype: torch.dtype) -> torch.Tensor:
+        bias = biases.example(needs.bias, needs.heads, where)
+        return attend(*qkv.to(where, dtype).unbind(1), Packing(cu_seqlens.to(where), 200, lengths), needs.scale, bias)
+
+    expected = attended(sdpa.attend, torch.device("cpu"), torch.float32)
+    check_result("it", attended(kernel.attend, device, dtype), expected)

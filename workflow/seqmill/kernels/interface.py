@@ -5,11 +5,8 @@ from typing import Protocol
 
 import torch
 
+from seqmill.kernels.biases import Bias
 from seqmill.kernels.packing import Packing
-
-
-class Bias(Protocol):
-    """What a family adds to the attention scores by the distance of query and key; no kernel supports one yet."""
 
 
 class Attend(Protocol):
@@ -24,7 +21,12 @@ class Attend(Protocol):
         scale: float | None = None,
         bias: Bias | None = None,
     ) -> torch.Tensor:
-        """All (T, heads, head_dim), the result too. Slots behind the last sequence (the padding) have no defined values."""
+        """All (T, heads, head_dim), the result too. Slots behind the last sequence (the padding) have no defined values.
+
+        Args:
+            scale: factor of the scores; None is 1 / sqrt(head_dim).
+            bias: added to the scaled scores, in float32; of a kind that the kernel supports.
+        """
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Kernel:
     Attributes:
         name: how the configuration asks for it.
         version: what really runs, for logs and files.
-        biases: the kinds of bias that it supports.
+        biases: the kinds of bias that it supports (`biases.Alibi.kind` and so on), None among them for none.
     """
 
     name: str

@@ -1,5 +1,7 @@
 """The memory-bound steps as Triton kernels: each reads its operands once and writes its result once.
 
+The normalisations are in `triton_norms.py`.
+
 On an H200 they run near the memory's limit, and they compile in seconds, once per machine.
 """
 
@@ -14,25 +16,10 @@ from torch import nn
 from seqmill.kernels import operators
 from seqmill.kernels.interface import check_result
 from seqmill.kernels.operators import Operators
+from seqmill.kernels.triton_norms import add_norm, launch, layer_norm, norm_rotate, rms_norm
 
-GELU_BLOCK = 2048
+GELU_BLOCK, GATE_BLOCK = 2048, 1024
 MEAN_ROWS, MEAN_COLUMNS = 64, 64
-
-
-@triton.jit
-def _layer_norm(x, weight, bias, shift, out, width, eps, BLOCK: tl.constexpr):
-    row = tl.program_id(0).to(tl.int64) * width
-    columns = tl.arange(0, BLOCK)
-    inside = columns < width
-    values = tl.load(x + row + columns, mask=inside, other=0.0).to(tl.float32)
-    # Without a shift this is not compiled.
-    if shift is not None:
-        values += tl.load(shift + columns, mask=inside, other=0.0)
-    centred = tl.where(inside, values - tl.sum(values, 0) / width, 0.0)
-    scaled = centred * tl.rsqrt(tl.sum(centred * centred, 0) / width + eps)
-    gain = tl.load(weight + columns, mask=inside, other=0.0).to(tl.float32)
-    offset = tl.load(bias + columns, mask=inside, other=0.0).to(tl.float32)
-    tl.store(out + row + columns, scaled * gain + offset, mask=inside)
 
 
 @triton.jit
@@ -52,15 +39,38 @@ def _rotate(x, cos, sin, width, HALF: tl.constexpr, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def _gelu(x, count, BLOCK: tl.constexpr):
-    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    values = tl.load(x + at, mask=at < count, other=0.0).to(tl.float32)
+def _gelu_of(values):
     # The normal distribution's upper tail at |x| by the error function of Abramowitz and Stegun 7.1.26, good to 1.5e-7:
     # at half precision as good as tl.erf, with which the kernel would be a third slower than the memory allows.
     t = 1.0 / (1.0 + 0.23164189 * tl.abs(values))
     series = 0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429)))
     tail = 0.5 * t * series * tl.exp(-0.5 * values * values)
-    tl.store(x + at, tl.where(values > 0, values - values * tail, values * tail), mask=at < count)
+    return tl.where(values > 0, values - values * tail, values * tail)
+
+
+@triton.jit
+def _gelu(x, count, BLOCK: tl.constexpr):
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    values = tl.load(x + at, mask=at < count, other=0.0).to(tl.float32)
+    tl.store(x + at, _gelu_of(values), mask=at < count)
+
+
+@triton.jit
+def _gate(x, width, ACTIVATION: tl.constexpr, BLOCK: tl.constexpr):
+    columns = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    inside = columns < width
+    at = x + tl.program_id(0).to(tl.int64) * 2 * width + columns
+    values = tl.load(at, mask=inside, other=0.0).to(tl.float32)
+    factors = tl.load(at + width, mask=inside, other=0.0).to(tl.float32)
+    if ACTIVATION == "gelu":
+        values = _gelu_of(values)
+    elif ACTIVATION == "gelu_tanh":
+        # (1 + tanh(z)) / 2 is the logistic function of 2 z; here 2 sqrt(2 / pi).
+        values = values * tl.sigmoid(1.5957691216057308 * (values + 0.044715 * values * values * values))
+    else:
+        tl.static_assert(ACTIVATION == "silu")
+        values = values * tl.sigmoid(values)
+    tl.store(at, values * factors, mask=inside)
 
 
 @triton.jit
@@ -89,24 +99,10 @@ def _mean(
     tl.store(out + sequence * width + columns, mean, mask=columns < width)
 
 
-def _block(width: int) -> dict[str, int]:
-    """Launch parameters of a kernel that takes a row per program."""
-    block = triton.next_power_of_2(width)
-    return {"BLOCK": block, "num_warps": min(max(block // 1024, 1), 16)}
-
-
-def layer_norm(x: torch.Tensor, norm: nn.LayerNorm, shift: torch.Tensor | None = None) -> torch.Tensor:
-    """As `operators.layer_norm`."""
-    rows, width = x.shape
-    out = torch.empty_like(x)
-    _layer_norm[(rows,)](x, norm.weight, norm.bias, shift, out, width, norm.eps, **_block(width))
-    return out
-
-
 def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
     """As `operators.rotate`, in place."""
     rows, _, heads, head_dim = x.shape
-    _rotate[(rows,)](x, cos, sin, heads * head_dim, head_dim // 2, **_block(heads * head_dim))
+    _rotate[(rows,)](x, cos, sin, heads * head_dim, head_dim // 2, **launch(heads * head_dim))
     return x
 
 
@@ -118,6 +114,15 @@ def gelu(x: torch.Tensor) -> torch.Tensor:
     return x
 
 
+def gate(x: torch.Tensor, activation: str) -> torch.Tensor:
+    """As `operators.gate`, in place: a view of x's first half; in float32 the very same as that."""
+    if x.dtype == torch.float32:
+        return operators.gate(x, activation)
+    rows, width = len(x), x.shape[1] // 2
+    _gate[(rows, triton.cdiv(width, GATE_BLOCK))](x, width, activation, GATE_BLOCK, num_warps=4)
+    return x[:, :width]
+
+
 def mean(states: torch.Tensor, cu_seqlens: torch.Tensor, leading: int, trailing: int) -> torch.Tensor:
     """As `operators.mean`; the order of the sum depends on the sequence's length alone."""
     count, width = len(cu_seqlens) - 1, states.shape[1]
@@ -127,7 +132,7 @@ def mean(states: torch.Tensor, cu_seqlens: torch.Tensor, leading: int, trailing:
     return out
 
 
-FUSED = Operators(layer_norm, rotate, gelu, mean)
+FUSED = Operators(layer_norm, add_norm, rms_norm, rotate, norm_rotate, gelu, gate, mean)
 
 
 def fused(
@@ -144,22 +149,30 @@ def fused(
         return torch.randn(shape, generator=generator)
 
     tokens = 16
-    angles, norm = random(tokens, head_dim // 2), nn.LayerNorm(width, dtype=dtype)
+    angles, inner = random(tokens, head_dim // 2), heads * head_dim
+    norm, rms = nn.LayerNorm(width, dtype=dtype), nn.RMSNorm(width, 1e-6, dtype=dtype)
+    inner_norms = [nn.LayerNorm(inner, bias=False, dtype=dtype) for _ in range(2)]
+    x, qkv = random(tokens, width).to(dtype), random(tokens, 3, heads, head_dim).to(dtype)
     examples = {
-        "layer_norm": (random(tokens, width).to(dtype), norm, random(width)),
-        "rotate": (random(tokens, 3, heads, head_dim).to(dtype), angles.cos(), angles.sin()),
-        "gelu": (random(tokens, width).to(dtype),),
-        "mean": (random(tokens, width).to(dtype), torch.tensor([0, 5, tokens], dtype=torch.int32), 1, 1),
+        "layer_norm": [(x, norm, random(width))],
+        "add_norm": [(x, x.flip(0), x[0], norm)],
+        "rms_norm": [(x.float(), rms)],
+        "rotate": [(qkv, angles.cos(), angles.sin())],
+        "norm_rotate": [(qkv, *inner_norms, angles.cos(), angles.sin())],
+        "gelu": [(x,)],
+        "gate": [(torch.cat((x, x.flip(0)), dim=1), activation) for activation in operators.ACTIVATIONS],
+        "mean": [(x, torch.tensor([0, 5, tokens], dtype=torch.int32), 1, 1)],
     }
     for step in steps:
-        # Copies to the GPU first: some steps overwrite what they are given.
-        moved = [_moved(argument, device) for argument in examples[step]]
-        with torch.inference_mode():
-            found = getattr(FUSED, step)(*moved)
-            expected = getattr(operators.EAGER, step)(*examples[step])
-        check_result(step, found, expected)
+        for arguments in examples[step]:
+            # Copies, to the GPU first: some steps overwrite what they are given.
+            moved = [_copied(argument, device) for argument in arguments]
+            own = [_copied(argument, torch.device("cpu")) for argument in arguments]
+            with torch.inference_mode():
+                check_result(step, getattr(FUSED, step)(*moved), getattr(operators.EAGER, step)(*own))
     return FUSED
 
 
-def _moved(argument: object, device: torch.device) -> object:
-    return argument if isinstance(argument, int) else copy.deepcopy(argument).to(device)
+def _copied(argument: object, device: torch.device) -> object:
+    copied = copy.deepcopy(argument)
+    return copied.to(device) if isinstance(argument, torch.Tensor | nn.Module) else copied
