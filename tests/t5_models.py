@@ -12,7 +12,8 @@ IDS = {letter: 3 + n for n, letter in enumerate(LETTERS)} | dict.fromkeys("UZOB"
 END = 1
 
 # ProtT5's and Ankh's kinds of config.json, in a few numbers.
-PROTT5 = {"vocab_size": 128, "d_model": 24, "d_kv": 10, "num_heads": 3, "d_ff": 40, "num_layers": 2}
+# Smaller heads would not do: of 10 numbers, PyTorch's attention on the CPU rounds by how many sequences it computes at once.
+PROTT5 = {"vocab_size": 128, "d_model": 24, "d_kv": 12, "num_heads": 3, "d_ff": 40, "num_layers": 2}
 ANKH = PROTT5 | {"vocab_size": 144, "feed_forward_proj": "gated-gelu", "relative_attention_num_buckets": 64}
 
 

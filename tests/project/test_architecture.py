@@ -33,6 +33,7 @@ WITHOUT_TORCH = [
     *("inputs", "outputs", "planning"),
     *("kernels.needs", "models.family", "models.registry", "models.hub", "models.source", "models.tokenizers"),
     *("models.esm2.config", "models.esm2.family"),
+    *("models.t5.config", "models.t5.family", "models.t5.tokens"),
     *("options", "cli", "engine.allocator", "commands", "api"),
 ]
 

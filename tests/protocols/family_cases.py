@@ -4,10 +4,13 @@ import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import t5_models
 import torch
 import toy_family
 from common import load_model
@@ -20,6 +23,7 @@ from seqmill.models import hub
 from seqmill.models.esm2 import config as esm2
 from seqmill.models.esm2 import family as esm2_family
 from seqmill.models.family import Family, Model
+from seqmill.models.t5 import family as t5_family
 from seqmill.options import Settings
 from seqmill.outputs.representations import REPRESENTATIONS
 
@@ -72,6 +76,11 @@ def esm2_case(folder: Path) -> Case:
     return Case(esm2_family.FAMILY, folder, load(folder), reference, b"ACGT" * 10)
 
 
+def t5_case(sizes: dict[str, Any], folder: Path) -> Case:
+    t5_models.write(folder, **sizes)
+    return Case(t5_family.FAMILY, folder, load(folder), t5_models.reference(folder), b"ACGT" * 10)
+
+
 def toy_case(folder: Path) -> Case:
     toy_family.write(folder)
     model = load(folder)
@@ -88,7 +97,12 @@ def load(folder: Path) -> Model:
     return load_model(folder, torch.float32, CPU, "sdpa")
 
 
-CASES = {"ESM-2": esm2_case, "toy": toy_case}
+CASES = {
+    "ESM-2": esm2_case,
+    "ProtT5": partial(t5_case, t5_models.PROTT5),
+    "Ankh": partial(t5_case, t5_models.ANKH),
+    "toy": toy_case,
+}
 
 
 def embed(case: Case, fasta: Path, folder: Path, **settings) -> int:

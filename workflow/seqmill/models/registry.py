@@ -6,9 +6,10 @@ from pathlib import Path
 from seqmill.errors import UserError
 from seqmill.models.esm2 import family as esm2
 from seqmill.models.family import Config, Family, Known
+from seqmill.models.t5 import family as t5
 from seqmill.models.weights import Weights, found, read_config
 
-FAMILIES: tuple[Family, ...] = (esm2.FAMILY,)
+FAMILIES: tuple[Family, ...] = (esm2.FAMILY, t5.FAMILY)
 
 
 def recognise(weights: Weights) -> tuple[Family, Config]:
