@@ -32,8 +32,8 @@ OFFERED = {"api", "outputs", "errors"}
 WITHOUT_TORCH = [
     *("inputs", "outputs", "planning"),
     *("kernels.needs", "models.family", "models.registry", "models.hub", "models.source", "models.tokenizers"),
-    *(f"models.{name}.{module}" for name in ("esm1", "esm2", "esmc") for module in ("config", "family")),
-    "models.esmc.layouts",
+    *(f"models.{name}.{part}" for name in ("dnabert", "esm1", "esm2", "esmc", "t5") for part in ("config", "family")),
+    *("models.dnabert.tokens", "models.esmc.layouts", "models.t5.tokens"),
     *("options", "cli", "engine.allocator", "commands", "api"),
 ]
 

@@ -11,6 +11,7 @@ from typing import Any
 import dnabert_reference
 import numpy as np
 import pytest
+import t5_models
 import torch
 import toy_family
 from common import load_model
@@ -27,6 +28,7 @@ from seqmill.models.esm2 import family as esm2_family
 from seqmill.models.esmc import config as esmc
 from seqmill.models.esmc import family as esmc_family
 from seqmill.models.family import Family, Model
+from seqmill.models.t5 import family as t5_family
 from seqmill.options import Settings
 from seqmill.outputs.representations import REPRESENTATIONS
 
@@ -114,6 +116,11 @@ def dnabert_case(folder: Path) -> Case:
     return Case(dnabert_family.FAMILY, folder, load(folder), reference, b"MKTAYIAKQRQISFVKSHFSRQ")
 
 
+def t5_case(sizes: dict[str, Any], folder: Path) -> Case:
+    t5_models.write(folder, **sizes)
+    return Case(t5_family.FAMILY, folder, load(folder), t5_models.reference(folder), b"ACGT" * 10)
+
+
 def toy_case(folder: Path) -> Case:
     toy_family.write(folder)
     model = load(folder)
@@ -136,6 +143,8 @@ CASES = {
     "ESM-1v": partial(esm1_case, norm_before=False),
     "ESM-C": esmc_case,
     "DNABERT": dnabert_case,
+    "ProtT5": partial(t5_case, t5_models.PROTT5),
+    "Ankh": partial(t5_case, t5_models.ANKH),
     "toy": toy_case,
 }
 
