@@ -11,7 +11,7 @@ the original implementations. `--random` draws models of real sizes.
 import argparse
 import itertools
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -108,12 +108,12 @@ def errors(found: list[torch.Tensor], expected: list[torch.Tensor]) -> dict[str,
     }
 
 
-def combinations(device: torch.device) -> Iterator[tuple[str, str, bool]]:
-    """(dtype, kernel, compiled) worth trying on this device."""
+def combinations(device: torch.device, kernels: Sequence[str]) -> Iterator[tuple[str, str, bool]]:
+    """(dtype, kernel, compiled) worth trying on this device, in half precision with these kernels."""
     cuda = device.type == "cuda"
     compiled = (False, True) if cuda else (False,)
     yield from itertools.product(("float32",), ("sdpa",), compiled)
-    yield from itertools.product(("bfloat16", "float16"), ATTENTION[1:] if cuda else ("sdpa",), compiled)
+    yield from itertools.product(("bfloat16", "float16"), kernels if cuda else ("sdpa",), compiled)
 
 
 def select(records: list[Record], count: int, longest: int) -> list[Record]:
@@ -134,7 +134,7 @@ def references(folder: Path, sequences: list[Record], device: torch.device, name
 def rows_of(folder: Path, records: list[Record], device: torch.device, args: argparse.Namespace) -> Iterator[dict]:
     """A row per dtype, kernel and set of operators; what does not run here is a row that says why."""
     expected, sequences = references(folder, records, device, args.reference), Sequences(records)
-    for dtype, kernel, compiled in combinations(device):
+    for dtype, kernel, compiled in combinations(device, args.attention):
         row: dict[str, Any] = {"model": folder.name, "dtype": dtype, "attention": kernel, "compiled": compiled}
         try:
             model = load_model(folder, DTYPES[dtype], device, kernel, compiled)
@@ -162,6 +162,7 @@ def arguments() -> argparse.Namespace:
     add("--longest", type=int, default=2500, help="letters [%(default)s]")
     add("--batch-size", type=int, default=16_384)
     add("--dnabert-files", type=Path, help="folder with DNABERT-S's config.json and tokenizer.json")
+    add("--attention", nargs="+", choices=ATTENTION[1:], default=ATTENTION[1:], help="kernels in half precision [all]")
     add("--layers", type=int, help="of the random models, instead of their own, for trials")
     add("--output", type=Path)
     args = parser.parse_args()
