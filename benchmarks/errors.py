@@ -21,7 +21,7 @@ from common import load_model, report, total
 from transformers import EsmModel
 
 from seqmill.engine.batching import PackedBatches
-from seqmill.engine.pipeline import BatchResult, NotFinite, Pipeline
+from seqmill.engine.pipeline import BatchResult, Pipeline
 from seqmill.engine.tuning import DTYPES
 from seqmill.errors import UserError
 from seqmill.inputs.fasta import Record, read_records
@@ -136,12 +136,13 @@ def rows_of(folder: Path, records: list[Record], device: torch.device, args: arg
     expected, sequences = references(folder, records, device, args.reference), Sequences(records)
     for dtype, kernel, compiled in combinations(device, args.attention):
         row: dict[str, Any] = {"model": folder.name, "dtype": dtype, "attention": kernel, "compiled": compiled}
+        row |= {"sequences": len(records), "letters": total(records)}
         try:
             model = load_model(folder, DTYPES[dtype], device, kernel, compiled)
             row["attention"] = model.kernels.attention.version
             row |= errors(packed_states(model, sequences, device, args.batch_size), expected)
-        except (UserError, NotFinite) as error:
-            row["failed"] = f"{type(error).__name__}: {error}"
+        except Exception as error:  # a kernel that lacks the bias or cannot be compiled, values that are not finite
+            row["failed"] = f"{type(error).__name__}: {error}"[:300]
         print(row, flush=True)
         yield row
 
@@ -183,12 +184,15 @@ def main() -> None:
             if folder.name in args.random and not folder.exists():
                 how = {"device": device.type, "layers": args.layers, "files": args.dnabert_files}
                 random_model.write(folder.name, folder, **how)
-            records = select(read(args.fasta, folder), args.proteins, args.longest)
-            rows += rows_of(folder, records, device, args)
+            try:
+                records = select(read(args.fasta, folder), args.proteins, args.longest)
+                rows += rows_of(folder, records, device, args)
+            except UserError as error:  # the next model may do
+                rows.append({"model": folder.name, "failed": str(error)})
+                print(rows[-1], flush=True)
             if device.type == "cuda":
                 torch.cuda.empty_cache()
-    about = {"fasta": args.fasta.name, "reference": args.reference, "sequences": len(records)}
-    report("errors", rows, args.output, **about, letters=total(records))
+    report("errors", rows, args.output, fasta=args.fasta.name, reference=args.reference)
 
 
 if __name__ == "__main__":
