@@ -18,7 +18,7 @@ from common import ROOT, write_shard
 from seqmill.inputs.fasta import Record
 from seqmill.units import GIB
 
-TOLD = re.compile(r"(?:WARNING|error).*|batch_size .*|FlashAttention-2.*")
+TOLD = re.compile(r"(?:WARNING|error:).*|batch_size .*|FlashAttention-2.*")
 START = ("import_s", "read_s", "device_s", "load_s", "compile_s", "measure_s", "first_batch_s")
 
 

@@ -11,7 +11,7 @@ the original implementations. `--random` draws models of real sizes.
 import argparse
 import itertools
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from common import load_model, report, total
 from transformers import EsmModel
 
 from seqmill.engine.batching import PackedBatches
-from seqmill.engine.pipeline import BatchResult, NotFinite, Pipeline
+from seqmill.engine.pipeline import BatchResult, Pipeline
 from seqmill.engine.tuning import DTYPES
 from seqmill.errors import UserError
 from seqmill.inputs.fasta import Record, read_records
@@ -108,12 +108,12 @@ def errors(found: list[torch.Tensor], expected: list[torch.Tensor]) -> dict[str,
     }
 
 
-def combinations(device: torch.device) -> Iterator[tuple[str, str, bool]]:
-    """(dtype, kernel, compiled) worth trying on this device."""
+def combinations(device: torch.device, kernels: Sequence[str]) -> Iterator[tuple[str, str, bool]]:
+    """(dtype, kernel, compiled) worth trying on this device, in half precision with these kernels."""
     cuda = device.type == "cuda"
     compiled = (False, True) if cuda else (False,)
     yield from itertools.product(("float32",), ("sdpa",), compiled)
-    yield from itertools.product(("bfloat16", "float16"), ATTENTION[1:] if cuda else ("sdpa",), compiled)
+    yield from itertools.product(("bfloat16", "float16"), kernels if cuda else ("sdpa",), compiled)
 
 
 def select(records: list[Record], count: int, longest: int) -> list[Record]:
@@ -134,14 +134,15 @@ def references(folder: Path, sequences: list[Record], device: torch.device, name
 def rows_of(folder: Path, records: list[Record], device: torch.device, args: argparse.Namespace) -> Iterator[dict]:
     """A row per dtype, kernel and set of operators; what does not run here is a row that says why."""
     expected, sequences = references(folder, records, device, args.reference), Sequences(records)
-    for dtype, kernel, compiled in combinations(device):
+    for dtype, kernel, compiled in combinations(device, args.attention):
         row: dict[str, Any] = {"model": folder.name, "dtype": dtype, "attention": kernel, "compiled": compiled}
+        row |= {"sequences": len(records), "letters": total(records)}
         try:
             model = load_model(folder, DTYPES[dtype], device, kernel, compiled)
             row["attention"] = model.kernels.attention.version
             row |= errors(packed_states(model, sequences, device, args.batch_size), expected)
-        except (UserError, NotFinite) as error:
-            row["failed"] = f"{type(error).__name__}: {error}"
+        except Exception as error:  # a kernel that lacks the bias or cannot be compiled, values that are not finite
+            row["failed"] = f"{type(error).__name__}: {error}"[:300]
         print(row, flush=True)
         yield row
 
@@ -162,6 +163,7 @@ def arguments() -> argparse.Namespace:
     add("--longest", type=int, default=2500, help="letters [%(default)s]")
     add("--batch-size", type=int, default=16_384)
     add("--dnabert-files", type=Path, help="folder with DNABERT-S's config.json and tokenizer.json")
+    add("--attention", nargs="+", choices=ATTENTION[1:], default=ATTENTION[1:], help="kernels in half precision [all]")
     add("--layers", type=int, help="of the random models, instead of their own, for trials")
     add("--output", type=Path)
     args = parser.parse_args()
@@ -182,12 +184,15 @@ def main() -> None:
             if folder.name in args.random and not folder.exists():
                 how = {"device": device.type, "layers": args.layers, "files": args.dnabert_files}
                 random_model.write(folder.name, folder, **how)
-            records = select(read(args.fasta, folder), args.proteins, args.longest)
-            rows += rows_of(folder, records, device, args)
+            try:
+                records = select(read(args.fasta, folder), args.proteins, args.longest)
+                rows += rows_of(folder, records, device, args)
+            except UserError as error:  # the next model may do
+                rows.append({"model": folder.name, "failed": str(error)})
+                print(rows[-1], flush=True)
             if device.type == "cuda":
                 torch.cuda.empty_cache()
-    about = {"fasta": args.fasta.name, "reference": args.reference, "sequences": len(records)}
-    report("errors", rows, args.output, **about, letters=total(records))
+    report("errors", rows, args.output, fasta=args.fasta.name, reference=args.reference)
 
 
 if __name__ == "__main__":

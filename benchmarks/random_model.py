@@ -154,7 +154,7 @@ def write(
         name: one of NAMES.
         dtype: of the file, instead of the published one.
         layers: instead of the model's own number, for trials.
-        files: folder with DNABERT-S's config.json and tokenizer.json, which seqmill does not ship.
+        files: folder with DNABERT-S's config.json and tokenizer.json.
 
     Raises:
         ValueError: DNABERT-S without `files`.
