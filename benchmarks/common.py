@@ -1,6 +1,7 @@
 """What the benchmarks share: seqmill on the path, loading models, results as a table for people and one JSON line."""
 
 import datetime
+import gzip
 import json
 import sys
 from pathlib import Path
@@ -46,6 +47,14 @@ def write_shard(proteins: list[Record], repeats: int, path: Path) -> Path:
 def read_proteins(path: Path | str) -> list[Record]:
     """The proteins of a file; letters that are not amino acids become X."""
     return list(read_records(path, PROTEIN, "replace"))
+
+
+def read_nucleotides(path: Path) -> list[Record]:
+    """The records of a FASTA file of nucleotides, in upper case, with no letter replaced."""
+    open_text = gzip.open if path.suffix == ".gz" else open
+    with open_text(path, "rb") as file:
+        parts = [part.split(b"\n", 1) for part in b"\n".join(file.read().splitlines()).split(b">")[1:]]
+    return [Record(title.split()[0].decode(), text.replace(b"\n", b"").upper(), None, 0) for title, text in parts]
 
 
 def load_model(

@@ -1,30 +1,40 @@
-"""Errors of seqmill's packed forward against transformers' EsmModel in float32, one sequence at a time.
+"""Errors of seqmill's packed forward in every dtype and attention kernel that runs here, against float32.
 
-For every dtype and attention kernel that runs here: relative L2, the worst protein's and the worst residue's relative
-L2, the largest absolute difference and the range of the norm ratio, over the residue states of the last layer; and
-the relative L2 of the worst mean vector. The reference has its rotary frequencies in float32.
+For each: relative L2, the worst protein's and the worst residue's relative L2, the largest absolute difference and the
+range of the norm ratio, over the token states of the last layer; and the relative L2 of the worst mean vector.
+
+The reference is transformers' EsmModel one sequence at a time, with its rotary frequencies in float32; or, for models of
+all families, seqmill's own forward in float32 with standard attention (`--reference seqmill`), which the tests hold to
+the original implementations. `--random` draws models of real sizes.
 """
 
 import argparse
 import itertools
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import random_model
 import torch
-from common import load_model, read_proteins, report
+from common import load_model, report, total
 from transformers import EsmModel
 
 from seqmill.engine.batching import PackedBatches
-from seqmill.engine.pipeline import BatchResult, Pipeline
+from seqmill.engine.pipeline import BatchResult, NotFinite, Pipeline
 from seqmill.engine.tuning import DTYPES
 from seqmill.errors import UserError
-from seqmill.inputs.fasta import Record
+from seqmill.inputs.fasta import Record, read_records
 from seqmill.inputs.sequences import Sequences
+from seqmill.models import hub
 from seqmill.models.esm2.config import TOKENS
 from seqmill.models.family import Model
+from seqmill.models.source import Source
 from seqmill.options import ATTENTION
 from seqmill.outputs import datasets
+
+# Of a batch of the reference where that is seqmill's: small, for float32 and standard attention take memory.
+REFERENCE_TOKENS = 8192
 
 
 def reference_model(folder: str, device: torch.device) -> EsmModel:
@@ -106,39 +116,78 @@ def combinations(device: torch.device) -> Iterator[tuple[str, str, bool]]:
     yield from itertools.product(("bfloat16", "float16"), ATTENTION[1:] if cuda else ("sdpa",), compiled)
 
 
-def select(path: Path, count: int, longest: int) -> list[Record]:
-    """Every n-th protein of the file up to a length, so that all lengths take part."""
-    proteins = [protein for protein in read_proteins(path) if len(protein.sequence) <= longest]
-    return proteins[:: max(len(proteins) // count, 1)][:count]
+def select(records: list[Record], count: int, longest: int) -> list[Record]:
+    """Every n-th record up to a length, so that all lengths take part."""
+    fitting = [record for record in records if len(record.sequence) <= longest]
+    return fitting[:: max(len(fitting) // count, 1)][:count]
+
+
+def references(folder: Path, sequences: list[Record], device: torch.device, name: str) -> list[torch.Tensor]:
+    """The states in float32, (L, D) each on the host, by transformers or by seqmill."""
+    if name == "seqmill":
+        model = load_model(folder, torch.float32, device, "sdpa")
+        return packed_states(model, Sequences(sequences), device, REFERENCE_TOKENS)
+    reference = reference_model(str(folder), device)
+    return [reference_states(reference, record.sequence) for record in sequences]
+
+
+def rows_of(folder: Path, records: list[Record], device: torch.device, args: argparse.Namespace) -> Iterator[dict]:
+    """A row per dtype, kernel and set of operators; what does not run here is a row that says why."""
+    expected, sequences = references(folder, records, device, args.reference), Sequences(records)
+    for dtype, kernel, compiled in combinations(device):
+        row: dict[str, Any] = {"model": folder.name, "dtype": dtype, "attention": kernel, "compiled": compiled}
+        try:
+            model = load_model(folder, DTYPES[dtype], device, kernel, compiled)
+            row["attention"] = model.kernels.attention.version
+            row |= errors(packed_states(model, sequences, device, args.batch_size), expected)
+        except (UserError, NotFinite) as error:
+            row["failed"] = f"{type(error).__name__}: {error}"
+        print(row, flush=True)
+        yield row
+
+
+def read(path: Path, model: Path) -> list[Record]:
+    """The records of a FASTA file in the alphabet of a model."""
+    return list(read_records(path, Source.of(hub.resolve(str(model))).family.alphabet, "replace"))
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--model", type=Path, nargs="*", default=[], help="checkpoint folders")
+    add("--random", nargs="*", choices=random_model.NAMES, default=[], help="models of real sizes, random weights")
+    add("--reference", choices=["transformers", "seqmill"], default="transformers", help="[%(default)s]")
+    add("--fasta", type=Path, required=True, help="proteins, or nucleotides where the models take these")
+    add("--proteins", type=int, default=200, help="how many of the sequences [%(default)s]")
+    add("--longest", type=int, default=2500, help="letters [%(default)s]")
+    add("--batch-size", type=int, default=16_384)
+    add("--dnabert-files", type=Path, help="folder with DNABERT-S's config.json and tokenizer.json")
+    add("--layers", type=int, help="of the random models, instead of their own, for trials")
+    add("--output", type=Path)
+    args = parser.parse_args()
+    if not args.model and not args.random:
+        parser.error("give --model or --random")
+    if random_model.DNABERT in args.random and args.dnabert_files is None:
+        parser.error(f"{random_model.DNABERT} needs --dnabert-files")
+    return args
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True, help="checkpoint folder")
-    parser.add_argument("--fasta", type=Path, required=True)
-    parser.add_argument("--proteins", type=int, default=200)
-    parser.add_argument("--longest", type=int, default=2500)
-    parser.add_argument("--batch-size", type=int, default=16_384)
-    parser.add_argument("--output", type=Path)
-    args = parser.parse_args()
+    args = arguments()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    proteins = select(args.fasta, args.proteins, args.longest)
-    sequences = Sequences(proteins)
-    reference = reference_model(args.model, device)
-    expected = [reference_states(reference, protein.sequence) for protein in proteins]
     rows: list[dict[str, Any]] = []
-    for dtype, kernel, compiled in combinations(device):
-        row: dict[str, Any] = {"dtype": dtype, "attention": kernel, "compiled": compiled}
-        try:
-            model = load_model(args.model, DTYPES[dtype], device, kernel, compiled)
-            row["attention"] = model.kernels.attention.version
-            states = packed_states(model, sequences, device, args.batch_size)
-            row |= errors(states, expected)
-        except UserError as error:
-            row["failed"] = str(error)
-        rows.append(row)
-    about = {"model": args.model, "fasta": args.fasta.name, "proteins": len(sequences)}
-    report("errors", rows, args.output, **about, residues=int(sequences.offsets[-1]))
+    with tempfile.TemporaryDirectory() as temporary:
+        folders = [*args.model, *(Path(temporary) / name for name in args.random)]
+        for folder in folders:
+            if folder.name in args.random and not folder.exists():
+                how = {"device": device.type, "layers": args.layers, "files": args.dnabert_files}
+                random_model.write(folder.name, folder, **how)
+            records = select(read(args.fasta, folder), args.proteins, args.longest)
+            rows += rows_of(folder, records, device, args)
+            if device.type == "cuda":
+                torch.cuda.empty_cache()
+    about = {"fasta": args.fasta.name, "reference": args.reference, "sequences": len(records)}
+    report("errors", rows, args.output, **about, letters=total(records))
 
 
 if __name__ == "__main__":

@@ -1,139 +1,99 @@
-"""Other ways to get ESM-2 embeddings, as their documentation has them used, timed on the same sequences.
+"""Other ways to get ESM-2 and ESM-1b embeddings, as their documentation has them used, timed on the same sequences.
 
-Each function builds its model with random weights of a size, embeds (mean over residues), and returns residues per
-second of the forward, pooling and the copy to the host; reading FASTA and writing files are left out but for
+Each function builds its model with random weights of a size, embeds (mean over residues), and returns residues and
+tokens per second of the forward, pooling and the copy to the host; reading FASTA and writing files are left out but for
 esm-extract, whose way it is to save a file per protein. None of the packages but transformers is needed by seqmill.
 """
 
 import tempfile
-import time
-from collections.abc import Callable, Iterable
 from pathlib import Path
 
-import numpy as np
 import torch
 from common import by_length, total
+from peer_batches import DEVICE, ESM_LETTERS, Packed, Padded, Rate, packed_batches, padded_batches, rate
 from random_model import SIZES, config
-from transformers import EsmModel
+from transformers import EsmModel, PreTrainedModel
 
-from seqmill.engine.batching import PackedBatches
 from seqmill.inputs.fasta import Record
-from seqmill.inputs.sequences import Sequences
-from seqmill.kernels.operators import EAGER
-from seqmill.models.esm2.config import tokenizer
 
-GPU = torch.device("cuda")
-TOKENIZER = tokenizer()
+TOKENS = 32_768
 
 
-def rate(embed: Callable, batches: list, residues: int) -> float:
-    """Residues per second over all batches, after three of them as a warm-up."""
-    for batch in batches[:3]:
-        embed(batch)
-    torch.cuda.synchronize()
-    begun = time.perf_counter()
-    for batch in batches:
-        embed(batch)
-    torch.cuda.synchronize()
-    return residues / (time.perf_counter() - begun)
-
-
-def encoder(size: str, attention: str) -> EsmModel:
-    """transformers' model in bfloat16 on the GPU."""
+def encoder(size: str, attention: str, layers: int | None = None) -> EsmModel:
+    """transformers' model in bfloat16 on the GPU; `layers` instead of its own, for trials."""
     torch.manual_seed(0)
     options = {"attn_implementation": attention, "dtype": torch.bfloat16, "add_pooling_layer": False}
-    with GPU:
-        return EsmModel._from_config(config(size), **options).eval()
+    with DEVICE:
+        return EsmModel._from_config(config(size, layers), **options).eval()
 
 
-def padded_batches(proteins: Iterable[Record], tokens: int | None, count: int | None) -> list[list[Record]]:
-    """Batches in the order given: at most `count` proteins, or as many as padded hold `tokens`."""
-    batches, batch, longest = [], [], 0
-    for protein in proteins:
-        length = max(longest, len(protein.sequence) + 2)
-        full = len(batch) == count if count else length * (len(batch) + 1) > tokens
-        if batch and full:
-            batches.append(batch)
-            batch, length = [], len(protein.sequence) + 2
-        batch.append(protein)
-        longest = length
-    return [*batches, batch]
-
-
-def transformers_padded(size: str, proteins: list[Record], tokens: int | None, count: int | None = None) -> float:
-    """EsmModel in bfloat16 with SDPA on padded batches."""
-    model = encoder(size, "sdpa")
+def padded(model: PreTrainedModel, proteins: list[Record], tokens: int | None, count: int | None = None) -> Rate:
+    """A model of ESM's vocabulary on padded batches."""
 
     def embed(batch: list[Record]) -> torch.Tensor:
-        ids = torch.full((len(batch), max(len(p.sequence) for p in batch) + 2), TOKENIZER.padding)
-        for row, protein in zip(ids, batch, strict=True):
-            letters = np.frombuffer(protein.sequence, np.uint8)
-            row[0], row[len(letters) + 1] = TOKENIZER.before[0], TOKENIZER.after[0]
-            row[1 : len(letters) + 1] = torch.from_numpy(TOKENIZER.table[letters]).long()
-        ids = ids.to(GPU)
-        hidden = model(ids, attention_mask=(ids != TOKENIZER.padding).long()).last_hidden_state
-        keep = ((ids != TOKENIZER.padding) & (ids != TOKENIZER.before[0]) & (ids != TOKENIZER.after[0])).unsqueeze(-1)
-        return ((hidden.float() * keep).sum(1) / keep.sum(1)).cpu()
+        inputs = Padded.of([ESM_LETTERS(protein.sequence) for protein in batch], ESM_LETTERS.padding).to(DEVICE)
+        return inputs.mean(model(inputs.ids, attention_mask=inputs.mask).last_hidden_state, 1, 1)
 
-    return rate(embed, padded_batches(proteins, tokens, count), total(proteins))
+    return rate(embed, padded_batches(proteins, tokens, count), total(proteins), ESM_LETTERS.count(proteins))
 
 
-def transformers_naive(size: str, proteins: list[Record]) -> float:
-    """Eight proteins a batch, in the order of the file."""
-    return transformers_padded(size, proteins, None, 8)
+def packed(model: PreTrainedModel, proteins: list[Record]) -> Rate:
+    """A model of ESM's vocabulary with flash-attn on packed batches."""
 
-
-def transformers_sorted(size: str, proteins: list[Record]) -> float:
-    """Longest first, up to 32,768 tokens a batch."""
-    return transformers_padded(size, by_length(proteins), 32_768)
-
-
-def packed(proteins: list[Record], tokens: int) -> PackedBatches:
-    """seqmill's batches, for tools that take packed ones."""
-    sequences = Sequences(proteins)
-    return PackedBatches(sequences, TOKENIZER.tokens(sequences), TOKENIZER, tokens, fill=False)
-
-
-def transformers_packed(size: str, proteins: list[Record]) -> float:
-    """EsmModel in bfloat16 with flash-attn on packed batches of 32,768 tokens."""
-    model = encoder(size, "flash_attention_2")
-    batches = packed(proteins, 32_768)
-
-    def embed(batch) -> torch.Tensor:
-        batch = batch.to(GPU)
+    def embed(batch: Packed) -> torch.Tensor:
+        batch = batch.to(DEVICE)
         bounds = {"cu_seq_lens_q": batch.cu_seqlens, "cu_seq_lens_k": batch.cu_seqlens}
         longest = {"max_length_q": batch.longest, "max_length_k": batch.longest}
-        ids, positions = batch.token_ids.long()[None], batch.positions().long()[None]
+        ids, positions = batch.ids[None], batch.positions[None]
         hidden = model(ids, position_ids=positions, attention_mask=None, **bounds, **longest).last_hidden_state
-        return EAGER.mean(hidden[0], batch.cu_seqlens, 1, 1).cpu()
+        return batch.mean(hidden[0], 1, 1)
 
-    return rate(embed, list(batches), int(batches.sequences.offsets[-1]))
+    batches = list(packed_batches(proteins, ESM_LETTERS, TOKENS))
+    return rate(embed, batches, total(proteins), ESM_LETTERS.count(proteins))
 
 
-def esme(size: str, proteins: list[Record]) -> float:
-    """esm-efficient: packed, bfloat16, flash-attn, its own 50,000 tokens a batch."""
+def transformers_naive(size: str, proteins: list[Record]) -> Rate:
+    """Eight proteins a batch, in the order of the file."""
+    return padded(encoder(size, "sdpa"), proteins, None, 8)
+
+
+def transformers_sorted(size: str, proteins: list[Record], layers: int | None = None) -> Rate:
+    """Longest first, up to 32,768 tokens a batch, with SDPA."""
+    return padded(encoder(size, "sdpa", layers), by_length(proteins), TOKENS)
+
+
+def transformers_packed(size: str, proteins: list[Record]) -> Rate:
+    """Packed batches of 32,768 tokens, with flash-attn."""
+    return packed(encoder(size, "flash_attention_2"), proteins)
+
+
+def esme_packed(model: torch.nn.Module, proteins: list[Record]) -> Rate:
+    """A model of esm-efficient: packed, bfloat16, flash-attn, its own 50,000 tokens a batch."""
+
+    def embed(batch: Packed) -> torch.Tensor:
+        batch = batch.to(DEVICE)
+        hidden = model.forward_representation(batch.ids, pad_args=(batch.cu_seqlens, batch.longest))
+        return batch.mean(hidden, 1, 1)
+
+    batches = list(packed_batches(proteins, ESM_LETTERS, 50_000))
+    return rate(embed, batches, total(proteins), ESM_LETTERS.count(proteins))
+
+
+def esme(size: str, proteins: list[Record]) -> Rate:
+    """esm-efficient's ESM-2."""
     import esme
 
     torch.manual_seed(0)
-    layers, width, heads = SIZES[size]
-    model = esme.ESM2(layers, width, heads, dtype=torch.bfloat16).to(GPU).eval()
-    batches = packed(proteins, 50_000)
-
-    def embed(batch) -> torch.Tensor:
-        batch = batch.to(GPU)
-        hidden = model.forward_representation(batch.token_ids.long(), pad_args=(batch.cu_seqlens, batch.longest))
-        return EAGER.mean(hidden, batch.cu_seqlens, 1, 1).cpu()
-
-    return rate(embed, list(batches), int(batches.sequences.offsets[-1]))
+    return esme_packed(esme.ESM2(*SIZES[size], dtype=torch.bfloat16).to(DEVICE).eval(), proteins)
 
 
-def esm_extract(size: str, proteins: list[Record]) -> float:
+def esm_extract(size: str, proteins: list[Record]) -> Rate:
     """The loop of fair-esm's scripts/extract.py with its defaults: float32, 4,096 tokens, a file per protein."""
     import esm
 
     torch.manual_seed(0)
     layers, width, heads = SIZES[size]
-    with GPU:
+    with DEVICE:
         model = esm.ESM2(layers, width, heads, alphabet="ESM-1b").eval()
     dataset = esm.FastaBatchedDataset([p.id for p in proteins], [p.sequence.decode() for p in proteins])
     batches = dataset.get_batch_indices(4096, extra_toks_per_seq=1)
@@ -144,13 +104,14 @@ def esm_extract(size: str, proteins: list[Record]) -> float:
 
         def embed(batch) -> None:
             labels, letters, tokens = batch
-            out = model(tokens.to(device="cuda", non_blocking=True), repr_layers=[layers], return_contacts=False)
+            out = model(tokens.to(device=DEVICE, non_blocking=True), repr_layers=[layers], return_contacts=False)
             hidden = out["representations"][layers].to(device="cpu")
             for number, label in enumerate(labels):
                 mean = hidden[number, 1 : min(1022, len(letters[number])) + 1].mean(0).clone()
                 torch.save({"label": label, "mean_representations": {layers: mean}}, Path(folder) / f"{label}.pt")
 
-        return rate(embed, list(loader), sum(min(len(p.sequence), 1022) for p in proteins))
+        residues = sum(min(len(p.sequence), 1022) for p in proteins)
+        return rate(embed, list(loader), residues, residues + 2 * len(proteins))
 
 
 # What runs, and every how many-th protein it gets: the slow ones would take minutes for all.
@@ -164,8 +125,8 @@ PEERS = {
 
 
 @torch.inference_mode()
-def measure(name: str, size: str, proteins: list[Record]) -> float:
-    """Residues per second of one of PEERS."""
+def measure(name: str, size: str, proteins: list[Record]) -> Rate:
+    """The speed of one of PEERS."""
     run, every = PEERS[name]
     found = run(size, (by_length(proteins) if every > 1 and run is not transformers_naive else proteins)[::every])
     torch.cuda.empty_cache()

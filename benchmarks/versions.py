@@ -17,8 +17,8 @@ from typing import Any
 import h5py
 import random_model
 import torch
+from bench import START
 from common import ROOT, read_proteins, report, write_shard
-from engine import START
 
 from seqmill.inputs.fasta import Record
 from seqmill.units import GIB

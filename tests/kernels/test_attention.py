@@ -1,6 +1,9 @@
 """Choosing an attention kernel, and standard attention over packed sequences."""
 
 import logging
+import re
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -8,8 +11,8 @@ import torch
 import torch.nn.functional as F
 
 from seqmill.errors import UserError
-from seqmill.kernels import attention, packing, sdpa
-from seqmill.kernels.interface import NotAvailable, check_result
+from seqmill.kernels import attention, biases, packing, sdpa
+from seqmill.kernels.interface import Kernel, NotAvailable, check_result
 from seqmill.kernels.needs import AttentionNeeds
 from seqmill.kernels.packing import Packing
 
@@ -59,6 +62,88 @@ def test_requested_kernel_that_cannot_run_is_an_error(name):
 def test_a_bias_that_no_kernel_has_is_not_ignored(requested):
     with pytest.raises(NotAvailable, match="no attention bias of the kind sinusoid"):
         attention.choose(requested, AttentionNeeds(4, 16, bias="sinusoid"), CPU, torch.float32)
+
+
+@pytest.fixture
+def kernels(monkeypatch) -> dict[str, Kernel]:
+    """What there is to choose from, by name, as if on a GPU; a test leaves out what is not to be there."""
+    there = {
+        "flash-attn": Kernel("flash-attn", "flash-attn 2.8", sdpa.attend, frozenset({None, "alibi"})),
+        "torch": Kernel("torch", "PyTorch built-in", sdpa.attend),
+        "triton": Kernel("triton", "seqmill's Triton kernel", sdpa.attend, sdpa.KERNEL.biases),
+    }
+
+    def flash(name: str, *_) -> Kernel:
+        if name not in there:
+            raise NotAvailable(f"no {name}")
+        return there[name]
+
+    monkeypatch.setattr(attention, "_flash", flash)
+    return there
+
+
+@pytest.mark.parametrize(
+    ("bias", "missing", "expected"),
+    [
+        (None, (), "flash-attn"),
+        (None, ("flash-attn",), "torch"),
+        (None, ("flash-attn", "torch"), "sdpa"),
+        ("alibi", (), "flash-attn"),
+        ("alibi", ("flash-attn",), "triton"),
+        ("distance table", (), "triton"),
+        ("distance table", ("triton",), "sdpa"),
+    ],
+)
+def test_auto_takes_the_first_that_has_the_bias(kernels, bias, missing, expected, caplog):
+    for name in missing:
+        del kernels[name]
+    with caplog.at_level(logging.INFO):
+        found = attention.choose("auto", AttentionNeeds(4, 16, bias=bias), CPU, torch.float32)
+    assert found.name == expected
+    (message,) = (record.message for record in caplog.records)
+    if expected == "sdpa":
+        assert re.fullmatch(r"FlashAttention-2 not available \(.*\): using standard attention", message)
+    else:
+        assert message == f"FlashAttention-2: enabled ({found.version})"
+
+
+def test_standard_attention_with_a_bias_says_what_was_missing(kernels, caplog):
+    del kernels["flash-attn"], kernels["triton"]
+    attention.choose("auto", AttentionNeeds(4, 16, bias="alibi"), CPU, torch.float32)
+    reasons = (
+        "flash-attn: no flash-attn; torch: PyTorch built-in has no attention bias of the kind alibi; triton: no triton"
+    )
+    assert caplog.messages == [f"FlashAttention-2 not available ({reasons}): using standard attention"]
+
+
+def test_a_kernel_asked_for_by_name_must_have_the_bias(kernels):
+    words = "attention 'torch' does not work here (PyTorch built-in has no attention bias of the kind alibi)"
+    with pytest.raises(UserError, match=re.escape(words)):
+        attention.choose("torch", AttentionNeeds(4, 16, bias="alibi"), CPU, torch.float32)
+
+
+@pytest.mark.parametrize("bias", ["alibi", "distance table"])
+def test_a_kernel_that_ignores_the_bias_is_not_taken(kernels, bias):
+    def ignores(query, key, value, packing, scale=None, bias=None):
+        return sdpa.attend(query, key, value, packing, scale)
+
+    kernels["triton"] = Kernel("triton", "seqmill's Triton kernel", ignores, sdpa.KERNEL.biases)
+    with pytest.raises(UserError, match="it computes wrong results"):
+        attention.choose("triton", AttentionNeeds(4, 16, bias=bias), CPU, torch.float32)
+
+
+def test_flash_attn_gets_the_slopes(monkeypatch):
+    """And nothing without a bias: versions before 2.4 do not know the argument."""
+    given = []
+    fake = types.ModuleType("flash_attn")
+    fake.flash_attn_varlen_func = lambda *_, **options: given.append(options)
+    monkeypatch.setitem(sys.modules, "flash_attn", fake)
+    attend = attention._flash_attn()
+    own = Packing(torch.tensor([0, 3], dtype=torch.int32), 3, np.array([3]))
+    bias = biases.example("alibi", 2, CPU)
+    for some in (None, bias):
+        attend(*torch.zeros(3, 3, 2, 8), own, 0.5, some)
+    assert given == [{"softmax_scale": 0.5}, {"softmax_scale": 0.5, "alibi_slopes": bias.slopes}]
 
 
 def test_a_kernel_that_computes_something_else_is_not_available():

@@ -148,7 +148,10 @@ BAD_MODELS = {
         lambda f: (f / "config.json").write_text('{"model_type": "bert", "hidden_size": 192}'),
         "is of type bert; seqmill supports ESM-2",
     ),
-    "ESM-1b": (lambda f: edit_config(f, position_embedding_type="absolute"), "but not an ESM-2"),
+    "ESM-1b without its positions": (
+        lambda f: edit_config(f, position_embedding_type="absolute"),
+        "lacks the tensor embeddings.position_embeddings.weight",
+    ),
     "ESMFold": (lambda f: edit_config(f, is_folding_model=True, esmfold_config={}), "but not an ESM-2"),
     "unknown type": (lambda f: edit_config(f, model_type="nonesuch"), "config.json"),
     "no type": (

@@ -32,8 +32,8 @@ OFFERED = {"api", "outputs", "errors"}
 WITHOUT_TORCH = [
     *("inputs", "outputs", "planning"),
     *("kernels.needs", "models.family", "models.registry", "models.hub", "models.source", "models.tokenizers"),
-    *("models.esm2.config", "models.esm2.family"),
-    *("models.t5.config", "models.t5.family", "models.t5.tokens"),
+    *(f"models.{name}.{module}" for name in ("esm1", "esm2", "esmc", "t5") for module in ("config", "family")),
+    *("models.esmc.layouts", "models.t5.tokens"),
     *("options", "cli", "engine.allocator", "commands", "api"),
 ]
 

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import dnabert_reference
 import numpy as np
 import pytest
 import t5_models
@@ -20,8 +21,12 @@ from seqmill.engine.job import Job
 from seqmill.engine.pipeline import Pipeline
 from seqmill.inputs.fasta import Record
 from seqmill.models import hub
+from seqmill.models.dnabert import family as dnabert_family
+from seqmill.models.esm1 import family as esm1_family
 from seqmill.models.esm2 import config as esm2
 from seqmill.models.esm2 import family as esm2_family
+from seqmill.models.esmc import config as esmc
+from seqmill.models.esmc import family as esmc_family
 from seqmill.models.family import Family, Model
 from seqmill.models.t5 import family as t5_family
 from seqmill.options import Settings
@@ -56,24 +61,59 @@ class Case:
         return path
 
 
-def esm2_case(folder: Path) -> Case:
+SIZES = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 40}
+
+
+def write_esm(folder: Path, **options: Any) -> None:
+    """A checkpoint of transformers' `EsmModel` with random weights."""
     from transformers import EsmConfig, EsmForMaskedLM
 
     torch.manual_seed(0)
-    sizes = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 40}
-    config = EsmConfig(
-        vocab_size=33, pad_token_id=1, mask_token_id=32, position_embedding_type="rotary", token_dropout=True, **sizes
-    )
+    config = EsmConfig(vocab_size=33, pad_token_id=1, mask_token_id=32, token_dropout=True, **SIZES, **options)
     EsmForMaskedLM(config).save_pretrained(folder)
-    transformers = reference_model(str(folder), CPU)
+
+
+def states_of(transformers: torch.nn.Module, tokens: list[str]) -> Callable[[bytes, int], torch.Tensor]:
+    """A model of transformers, as a reference."""
 
     @torch.inference_mode()
     def reference(sequence: bytes, layer: int) -> torch.Tensor:
-        ids = torch.tensor([[esm2.TOKENS.index(token) for token in ("<cls>", *sequence.decode(), "<eos>")]])
+        ids = torch.tensor([[tokens.index(token) for token in ("<cls>", *sequence.decode(), "<eos>")]])
         output = transformers(ids, attention_mask=torch.ones_like(ids), output_hidden_states=True)
         return output.hidden_states[layer][0]
 
+    return reference
+
+
+def esm2_case(folder: Path) -> Case:
+    write_esm(folder, position_embedding_type="rotary")
+    reference = states_of(reference_model(str(folder), CPU), esm2.TOKENS)
     return Case(esm2_family.FAMILY, folder, load(folder), reference, b"ACGT" * 10)
+
+
+def esm1_case(folder: Path, norm_before: bool) -> Case:
+    from transformers import EsmModel
+
+    # The longest sequences of these tests have 64 letters, and just fit.
+    positions = {"position_embedding_type": "absolute", "max_position_embeddings": 68}
+    write_esm(folder, emb_layer_norm_before=norm_before, **positions)
+    reference = states_of(EsmModel.from_pretrained(folder, add_pooling_layer=False).eval(), esm2.TOKENS)
+    return Case(esm1_family.FAMILY, folder, load(folder), reference, b"ACGT" * 10)
+
+
+def esmc_case(folder: Path) -> Case:
+    from transformers import EsmcConfig, EsmcForMaskedLM
+
+    torch.manual_seed(0)
+    model = EsmcForMaskedLM(EsmcConfig(**SIZES)).eval()
+    model.save_pretrained(folder)
+    return Case(esmc_family.FAMILY, folder, load(folder), states_of(model.esmc, esmc.TOKENS), b"ACGT" * 10)
+
+
+def dnabert_case(folder: Path) -> Case:
+    dnabert_reference.write(folder)
+    reference = dnabert_reference.reference(folder)
+    return Case(dnabert_family.FAMILY, folder, load(folder), reference, b"MKTAYIAKQRQISFVKSHFSRQ")
 
 
 def t5_case(sizes: dict[str, Any], folder: Path) -> Case:
@@ -99,6 +139,10 @@ def load(folder: Path) -> Model:
 
 CASES = {
     "ESM-2": esm2_case,
+    "ESM-1b": partial(esm1_case, norm_before=True),
+    "ESM-1v": partial(esm1_case, norm_before=False),
+    "ESM-C": esmc_case,
+    "DNABERT": dnabert_case,
     "ProtT5": partial(t5_case, t5_models.PROTT5),
     "Ankh": partial(t5_case, t5_models.ANKH),
     "toy": toy_case,

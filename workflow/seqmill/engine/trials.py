@@ -93,7 +93,8 @@ class Trials:
             config.operators, self.device, self.dtype, config.width, needs.heads, needs.head_dim
         )
         self.model.kernels = self.model.kernels._replace(operators=operators)
-        if self.settings.attention == "auto" and self.model.kernels.attention.is_flash:
+        # Where the scores have a bias, seqmill's own kernel may already be the choice.
+        if self.settings.attention == "auto" and self.model.kernels.attention.name not in ("sdpa", "triton"):
             self._compare_attention()
 
     def _compare_attention(self) -> None:

@@ -53,7 +53,7 @@ Bias = Alibi | DistanceTable
 
 
 def alibi_slopes(heads: int) -> torch.Tensor:
-    """The slopes that ALiBi gives to so many heads, steepest first: (heads,) float32.
+    """The slopes that ALiBi gives to so many heads, steepest first: (heads,) float32 on the CPU.
 
     A power of two p of them is 2^(-8 k / p) for k = 1 to p. Other numbers of heads take those of the power of two below,
     and then every second one of the power above (Press et al. 2022, in their code).
@@ -61,7 +61,7 @@ def alibi_slopes(heads: int) -> torch.Tensor:
     power = 1 << heads.bit_length() - 1
     slopes = [2 ** (-8 * k / power) for k in range(1, power + 1)]
     slopes += [2 ** (-8 * k / (2 * power)) for k in range(1, 2 * (heads - power), 2)]
-    return torch.tensor(slopes, dtype=torch.float32)
+    return torch.tensor(slopes, dtype=torch.float32, device="cpu")
 
 
 def example(kind: str | None, heads: int, device: torch.device) -> Bias | None:

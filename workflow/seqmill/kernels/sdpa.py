@@ -28,6 +28,9 @@ def attend(
             attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale).transpose(1, 2)
         else:
             attended = _biased(q, k, v, mask, scale, bias).transpose(1, 2).to(output.dtype)
+            if slots is not None:
+                # A bias tells the last query from its repetitions, which stand further behind.
+                attended = attended[torch.arange(len(slots))[:, None], slots - slots[:, :1]]
         if slots is None:
             output[span].unflatten(0, shape).copy_(attended)
         else:

@@ -1,18 +1,66 @@
 """FlashAttention-2 as a Triton kernel, in tiles that fit proteins."""
 
 import math
+from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 import triton
 import triton.language as tl
 
-from seqmill.kernels.interface import Bias, Kernel
+from seqmill.kernels.biases import Alibi, Bias, DistanceTable
+from seqmill.kernels.interface import Kernel
 from seqmill.kernels.packing import Packing
+
+LOG2_E = math.log2(math.e)
+
+
+@triton.jit
+def _gather(addresses):
+    # As tl.load, but each thread loads what it adds to its own scores: tl.load would hand the numbers out as memory likes
+    # it, and the whole softmax would go through shared memory to meet them.
+    return tl.inline_asm_elementwise(
+        "ld.global.nc.b32 $0, [$1];", "=r,l", [addresses], dtype=tl.float32, is_pure=True, pack=1
+    )
+
+
+@triton.jit
+def _add_bias(scores, bias, offset, reach, KIND: tl.constexpr):
+    # `offset` is the place of the tile's first key less that of its first query.
+    rows = tl.arange(0, scores.shape[0])[:, None]
+    columns = tl.arange(0, scores.shape[1])[None, :]
+    if KIND == "alibi":
+        # In float32, which has these distances exactly: to convert each would take as long as its exponential.
+        distances = (offset.to(tl.float32) - rows.to(tl.float32)) + columns.to(tl.float32)
+        scores -= tl.abs(distances) * bias
+    else:
+        tl.static_assert(KIND == "distance table")
+        if (offset + scores.shape[1] > -reach) & (offset - scores.shape[0] < reach):
+            # Summed in this order, a thread's addresses differ by constants.
+            scores += _gather((bias + offset - rows) + columns)
+        else:
+            # So far from the diagonal that all have the same number.
+            scores += tl.load(bias + tl.where(offset > 0, reach, -reach))
+    return scores
 
 
 @triton.jit
 def _add_keys(
-    q, keys, values, left, scale, highest, total, out, HEAD: tl.constexpr, COLUMNS: tl.constexpr, ALL: tl.constexpr
+    q,
+    keys,
+    values,
+    left,
+    scale,
+    bias,
+    offset,
+    reach,
+    highest,
+    total,
+    out,
+    KIND: tl.constexpr,
+    HEAD: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    ALL: tl.constexpr,
 ):
     # One step of the online softmax (Milakov and Gimelshein 2018): the next COLUMNS keys, of which `left` are there.
     wide = tl.arange(0, q.shape[1])[None, :] < HEAD
@@ -24,6 +72,8 @@ def _add_keys(
         k = tl.load(keys, mask=wide & inside[:, None], other=0.0)
         v = tl.load(values, mask=wide & inside[:, None], other=0.0)
     scores = tl.dot(q, k.T) * scale
+    if KIND is not None:
+        scores = _add_bias(scores, bias, offset, reach, KIND)
     if not ALL:
         scores = tl.where(inside[None, :], scores, float("-inf"))
     new = tl.maximum(highest, tl.max(scores, 1))
@@ -34,17 +84,20 @@ def _add_keys(
 
 
 # Otherwise every batch whose number of blocks happens to be a multiple of 16 would compile a kernel of its own.
-@triton.jit(do_not_specialize=["blocks"])
+@triton.jit(do_not_specialize=["blocks", "reach"])
 def _attend(
     query,
     key,
     value,
     out,
     cu_seqlens,
+    numbers,
     scale,
     stride,
     heads,
     blocks,
+    reach,
+    KIND: tl.constexpr,
     HEAD: tl.constexpr,
     PADDED: tl.constexpr,
     ROWS: tl.constexpr,
@@ -65,27 +118,99 @@ def _attend(
         q = tl.load(query + rows * stride + head * HEAD + columns[None, :], mask=inside, other=0.0)
         first = begin * stride + head * HEAD + tl.arange(0, COLUMNS)[:, None] * stride + columns[None, :]
         keys, values = key + first, value + first
+        if KIND == "alibi":
+            # The head's slope.
+            bias = tl.load(numbers + head)
+        elif KIND == "distance table":
+            # Where the head's number for the distance 0 lies.
+            beyond = reach + ROWS + COLUMNS
+            bias = numbers + head * (2 * beyond + 1) + beyond
+        else:
+            bias = numbers
         highest = tl.full((ROWS,), float("-inf"), tl.float32)
         total = tl.zeros((ROWS,), tl.float32)
         sums = tl.zeros((ROWS, PADDED), tl.float32)
         whole = length // COLUMNS * COLUMNS
         for start in tl.range(0, whole, COLUMNS, num_stages=STAGES):
             at = tl.cast(start, tl.int64) * stride
+            offset = start - block * ROWS
             highest, total, sums = _add_keys(
-                q, keys + at, values + at, COLUMNS, scale, highest, total, sums, HEAD, COLUMNS, True
+                q,
+                keys + at,
+                values + at,
+                COLUMNS,
+                scale,
+                bias,
+                offset,
+                reach,
+                highest,
+                total,
+                sums,
+                KIND,
+                HEAD,
+                COLUMNS,
+                True,
             )
         if whole < length:
             at = tl.cast(whole, tl.int64) * stride
+            offset = whole - block * ROWS
             highest, total, sums = _add_keys(
-                q, keys + at, values + at, length - whole, scale, highest, total, sums, HEAD, COLUMNS, False
+                q,
+                keys + at,
+                values + at,
+                length - whole,
+                scale,
+                bias,
+                offset,
+                reach,
+                highest,
+                total,
+                sums,
+                KIND,
+                HEAD,
+                COLUMNS,
+                False,
             )
         to = out + (rows * heads + head) * HEAD + columns[None, :]
         tl.store(to, sums / total[:, None], mask=inside)
 
 
-def attention_tile(padded: int) -> tuple[int, int, int]:
-    """Queries and keys of a tile, and how many tiles of keys are on their way at once, for a head of `padded` numbers."""
-    return 64, 64 if padded <= 64 else 32, 3
+class Tile(NamedTuple):
+    """How the work is cut up.
+
+    Attributes:
+        rows, columns: queries and keys of a tile.
+        stages: how many tiles of keys are on their way at once.
+        warps: that share a tile.
+    """
+
+    rows: int
+    columns: int
+    stages: int
+    warps: int
+
+
+def attention_tile(padded: int, kind: str | None = None) -> Tile:
+    """The tile for heads of `padded` numbers (a power of two from 16 on) and a kind of bias."""
+    if padded <= 64:
+        return Tile(64, 64, 3, 4)
+    # Two stages, so that it fits into the shared memory of consumer cards.
+    return Tile(64, 32, 3, 4) if kind is None else Tile(64, 64, 2, 4)
+
+
+def _numbers(bias: Bias | None, tile: Tile) -> tuple[torch.Tensor | None, int | None]:
+    """What the kernel reads of a bias, times log2(e), and a table's reach.
+
+    Tables are continued by a tile on each side: in tiles near the diagonal no distance has to be clamped.
+    """
+    match bias:
+        case None:
+            return None, None
+        case Alibi():
+            return bias.slopes * LOG2_E, None
+        case DistanceTable():
+            beyond = tile.rows + tile.columns
+            return F.pad(bias.table * LOG2_E, (beyond, beyond), mode="replicate"), bias.reach
 
 
 def attend(
@@ -104,26 +229,31 @@ def attend(
     _, heads, head_dim = query.shape
     out = torch.empty(query.shape, dtype=query.dtype, device=query.device)
     padded = max(triton.next_power_of_2(head_dim), 16)
-    rows, columns, stages = attention_tile(padded)
-    blocks = triton.cdiv(packing.max_seqlen, rows)
+    kind = None if bias is None else bias.kind
+    tile = attention_tile(padded, kind)
+    numbers, reach = _numbers(bias, tile)
+    blocks = triton.cdiv(packing.max_seqlen, tile.rows)
     _attend[(len(packing.token_counts) * heads * blocks,)](
         query,
         key,
         value,
         out,
         packing.cu_seqlens,
-        (head_dim**-0.5 if scale is None else scale) * math.log2(math.e),
+        numbers,
+        (head_dim**-0.5 if scale is None else scale) * LOG2_E,
         query.stride(0),
         heads,
         blocks,
+        reach,
+        kind,
         head_dim,
         padded,
-        rows,
-        columns,
-        stages,
-        num_warps=4,
+        tile.rows,
+        tile.columns,
+        tile.stages,
+        num_warps=tile.warps,
     )
     return out
 
 
-KERNEL = Kernel("triton", "seqmill's Triton kernel", attend)
+KERNEL = Kernel("triton", "seqmill's Triton kernel", attend, frozenset({None, Alibi.kind, DistanceTable.kind}))

@@ -15,7 +15,8 @@ def _layer_norm(x, weight, bias, shift, out, width, eps, BLOCK: tl.constexpr):
     # Without a shift this is not compiled.
     if shift is not None:
         values += tl.load(shift + columns, mask=inside, other=0.0)
-    tl.store(out + row + columns, _normalised(values, weight, bias, columns, inside, width, eps), mask=inside)
+    result = _normalised(values, weight, bias, columns, inside, width, eps)
+    tl.store(out + row + columns, result, mask=inside)
 
 
 @triton.jit
@@ -36,7 +37,8 @@ def _add_norm(x, y, added, weight, bias, width, eps, BLOCK: tl.constexpr):
     values = tl.load(x + row + columns, mask=inside, other=0.0).to(tl.float32)
     values += tl.load(y + row + columns, mask=inside, other=0.0).to(tl.float32)
     values += tl.load(added + columns, mask=inside, other=0.0).to(tl.float32)
-    tl.store(x + row + columns, _normalised(values, weight, bias, columns, inside, width, eps), mask=inside)
+    result = _normalised(values, weight, bias, columns, inside, width, eps)
+    tl.store(x + row + columns, result, mask=inside)
 
 
 @triton.jit

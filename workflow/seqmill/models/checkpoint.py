@@ -56,7 +56,11 @@ class Checkpoint:
 
     def drop_prefix(self, prefix: str) -> None:
         """Drop a prefix from the names that begin with it."""
-        self.readers = {key.removeprefix(prefix): reader for key, reader in self.readers.items()}
+        self.rename(lambda key: key.removeprefix(prefix))
+
+    def rename(self, new_name: Callable[[str], str]) -> None:
+        """Give every tensor another name."""
+        self.readers = {new_name(key): reader for key, reader in self.readers.items()}
         self.left = set(self.readers)
 
     def take(self, key: str, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
@@ -133,7 +137,7 @@ def _renamed(key: str) -> str:
 def _readers(path: Path) -> dict[str, Reader]:
     if path.suffix == ".safetensors":
         file = safe_open(path, framework="pt")
-        keys = list(file.keys())
+        keys = [key for key in file.keys() if not _is_extra_state(key)]  # noqa: SIM118 -- it is not a mapping
         return {key: Reader(tuple(file.get_slice(key).get_shape()), partial(file.get_tensor, key)) for key in keys}
     # Files older than PyTorch 1.6 are not zip archives and cannot be mapped.
     archive = zipfile.is_zipfile(path)
@@ -143,9 +147,17 @@ def _readers(path: Path) -> dict[str, Reader]:
             if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries.infolist()):
                 raise ValueError("the archive is compressed")
     tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
-    if not isinstance(tensors, dict) or not all(map(_is_named_tensor, tensors.items())):
+    if not isinstance(tensors, dict):
+        raise ValueError("the file holds something else than named tensors")
+    tensors = {key: value for key, value in tensors.items() if not _is_extra_state(key)}
+    if not all(map(_is_named_tensor, tensors.items())):
         raise ValueError("the file holds something else than named tensors")
     return {key: Reader(tuple(tensor.shape), partial(tensors.__getitem__, key)) for key, tensor in tensors.items()}
+
+
+def _is_extra_state(key: Any) -> bool:
+    """What modules of NVIDIA's Transformer Engine add to their weights: how they scaled numbers of 8 bits, if they did."""
+    return isinstance(key, str) and key.endswith("_extra_state")
 
 
 def _is_named_tensor(item: tuple[Any, Any]) -> bool:

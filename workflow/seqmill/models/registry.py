@@ -4,12 +4,15 @@ from functools import cache
 from pathlib import Path
 
 from seqmill.errors import UserError
+from seqmill.models.dnabert import family as dnabert
+from seqmill.models.esm1 import family as esm1
 from seqmill.models.esm2 import family as esm2
+from seqmill.models.esmc import family as esmc
 from seqmill.models.family import Config, Family, Known
 from seqmill.models.t5 import family as t5
 from seqmill.models.weights import Weights, found, read_config
 
-FAMILIES: tuple[Family, ...] = (esm2.FAMILY, t5.FAMILY)
+FAMILIES: tuple[Family, ...] = (esm2.FAMILY, dnabert.FAMILY, esmc.FAMILY, esm1.FAMILY, t5.FAMILY)
 
 
 def recognise(weights: Weights) -> tuple[Family, Config]:

@@ -86,8 +86,9 @@ def read_config(weights: Weights) -> dict[str, Any]:
         if len(content) > MAX_CONFIG_BYTES:
             raise ValueError(f"it has more than {MAX_CONFIG_BYTES:,} bytes")
         config = json.loads(content)
-        if not isinstance(config.get("model_type"), str):
-            raise ValueError("it has no model_type")
+        # Some copies of DNABERT's lack it.
+        if not isinstance(config.setdefault("model_type", ""), str) or not config:
+            raise ValueError("its model_type is not text")
         return config
     except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise UserError(f"model {weights.name}: its config.json cannot be used ({first_line(error)})") from None

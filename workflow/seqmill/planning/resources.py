@@ -3,10 +3,17 @@
 import math
 import os
 import subprocess
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from seqmill.errors import UserError
+from seqmill.inputs.rounds import RECORDS, distinct
+from seqmill.models import registry
+from seqmill.models.family import Family
 from seqmill.models.weights import Weights
 
 # Host memory: PyTorch with CUDA and the processes that prepare batches; the weights while they are loaded; the shard in
@@ -17,8 +24,9 @@ SHARD_TIMES = 5
 # Time: what an old GPU sustains (T4); an H200 does 500 TFLOP/s. Then the start, and a file system with a queue.
 FLOPS_PER_S = 20e12
 START_MINUTES = 30
-# The layers' matrix products: one multiplication and one addition per parameter and residue. Checkpoints hold float32.
+# The layers' matrix products: one multiplication and one addition per parameter and token.
 FLOPS_PER_PARAMETER = 2
+# Of checkpoints in float32, as nearly all are.
 BYTES_PER_PARAMETER = 4
 
 
@@ -68,30 +76,72 @@ def memory_mb(weights: Path | str, fasta: Path | str, attempt: int = 1) -> int:
     Raises:
         FileNotFoundError: record or shard are not there yet.
     """
-    needed = BASE_MB + WEIGHTS_TIMES * _weight_bytes(weights) / 1e6 + SHARD_TIMES * _size(fasta) / 1e6
+    needed = BASE_MB + WEIGHTS_TIMES * _model(weights).loaded_bytes / 1e6 + SHARD_TIMES * _size(fasta) / 1e6
     return math.ceil(needed) * attempt
 
 
 def runtime_minutes(weights: Path | str, fasta: Path | str, attempt: int = 1) -> int:
     """Minutes for one shard on an old GPU, as many again with every further attempt. See `memory_mb`."""
-    parameters = _weight_bytes(weights) / BYTES_PER_PARAMETER
-    # The headers are taken for residues too, a fifth too many where proteins have 300.
-    seconds = _size(fasta) * parameters * FLOPS_PER_PARAMETER / FLOPS_PER_S
+    model = _model(weights)
+    seconds = _tokens(fasta, model.family) * model.parameters * FLOPS_PER_PARAMETER / FLOPS_PER_S
     return math.ceil(START_MINUTES + seconds / 60) * attempt
+
+
+@dataclass(frozen=True)
+class _Model:
+    """What matters of a model here.
+
+    Attributes:
+        parameters: numbers that are loaded: of some checkpoints that is a part.
+        file_bytes: of all its weights.
+    """
+
+    family: Family
+    parameters: float
+    file_bytes: int
+
+    @property
+    def loaded_bytes(self) -> float:
+        return min(self.file_bytes, BYTES_PER_PARAMETER * self.parameters)
+
+
+def _model(record: Path | str) -> _Model:
+    """The model of a record of weights; one without weights where the record is of no use, as embed says why."""
+    # FileNotFoundError makes Snakemake ask again when the record exists.
+    _size(record)
+    try:
+        weights = Weights.load(Path(record))
+    except UserError:
+        return _Model(registry.FAMILIES[0], 0, 0)
+    # Files may be missing: this very run may be about to replace a record of another model.
+    files = (Path(weights.folder) / name for name in weights.files)
+    size = sum(path.stat().st_size for path in files if path.exists())
+    try:
+        family, config = registry.recognise(weights)
+    except UserError:
+        return _Model(registry.FAMILIES[0], size / BYTES_PER_PARAMETER, size)
+    return _Model(family, config.parameter_count, size)
+
+
+def _tokens(fasta: Path | str, family: Family) -> float:
+    """Tokens of a shard; attention, which long sequences pay more for, as the tokens that cost as much."""
+    size, path = _size(fasta), Path(fasta)
+    records = path.with_name(RECORDS)
+    try:
+        lengths = _lengths(records, records.stat().st_mtime_ns)
+    except (OSError, UserError):  # embed and check say what is wrong with it
+        # The headers are taken for letters too, a fifth too many where proteins have 300.
+        return size / family.letters_per_token
+    return float(family.cost(lengths.get(path.stem, np.empty(0))).sum())
+
+
+@lru_cache(maxsize=8)
+def _lengths(records: Path, _: int) -> dict[str, np.ndarray]:
+    """Letters of the sequences of each shard, by its number; read once for all shards of a table that stays the same."""
+    number = records.parent.name
+    table = distinct(records, int(number) if number.isdecimal() else 1)
+    return {str(shard): lengths.to_numpy(float) for shard, lengths in table.groupby("shard")["length"]}
 
 
 def _size(path: Path | str) -> int:
     return Path(path).stat().st_size
-
-
-def _weight_bytes(record: Path | str) -> int:
-    # FileNotFoundError makes Snakemake ask again when the record exists.
-    _size(record)
-    # Embed reports what is wrong with a record. Files may be missing: this very run may be about to replace a record
-    # of another model.
-    try:
-        weights = Weights.load(Path(record))
-    except UserError:
-        return 0
-    files = (Path(weights.folder) / name for name in weights.files)
-    return sum(path.stat().st_size for path in files if path.exists())

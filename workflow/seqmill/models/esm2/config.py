@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from seqmill.errors import UserError
 from seqmill.kernels.needs import AttentionNeeds
@@ -54,6 +54,11 @@ class Config:
         )
         if not supported:
             raise UserError(f"model {name}: is of the ESM family, but not an ESM-2; use an ESM-2 checkpoint")
+        return cls._of(fields, name)
+
+    @classmethod
+    def _of(cls, fields: Mapping[str, Any], name: str) -> Self:
+        """The fields that the class has."""
         own = {field.name: fields[field.name] for field in dataclasses.fields(cls) if field.name in fields}
         if not cls._makes_sense(own):
             raise UserError(f"model {name}: its config.json lacks sizes of the model or has wrong ones; get it again")

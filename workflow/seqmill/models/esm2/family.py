@@ -46,8 +46,11 @@ HUB_IDS = tuple(
 
 
 def accepts(fields: Mapping[str, Any], _: Callable[[], set[str]]) -> bool:
-    """Whether config.json is of the ESM family; `Config.read` refuses ESM-2's relatives with a reason."""
-    return fields["model_type"] == "esm"
+    """Whether config.json is of the ESM family, but for those with learned positions, which are ESM-1's.
+
+    `Config.read` refuses ESM-2's other relatives with a reason.
+    """
+    return fields["model_type"] == "esm" and fields.get("position_embedding_type") != "absolute"
 
 
 def cost(lengths: np.ndarray) -> np.ndarray:

@@ -1,10 +1,12 @@
 """ESM-2's encoder over packed batches.
 
 Matches transformers' `EsmModel` and fair-esm's `ESM2` for every sequence by itself, with the rotary tables in float32.
+Its predecessors differ in how positions come in, and share the rest: `Encoder`.
 """
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Self
 
 import numpy as np
 import torch
@@ -13,6 +15,7 @@ from torch import nn
 
 from seqmill.kernels.operators import Kernels, Operators
 from seqmill.kernels.packing import Batch
+from seqmill.models import rotary
 from seqmill.models.checkpoint import Checkpoint
 from seqmill.models.esm2.config import TOKENS, Config
 from seqmill.models.family import Tokenizer
@@ -57,8 +60,7 @@ class Layer(nn.Module):
         x: torch.Tensor,
         workspace: torch.Tensor,
         shifts: torch.Tensor,
-        cos: torch.Tensor,
-        sin: torch.Tensor,
+        rotate: Callable[[torch.Tensor], torch.Tensor],
         attend: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor],
         operators: Operators,
     ) -> None:
@@ -68,9 +70,10 @@ class Layer(nn.Module):
             workspace: 1-D buffer of at least T times the widest activation, reused by the QKV and expansion products;
                 all other activations then have one size, which prevents fragmentation.
             shifts: (2, D), the stream's before attention and before the feed-forward.
+            rotate: what positions do to queries, keys and values, (T, 3, heads, head_dim); may overwrite them.
         """
         qkv = _linear(self.qkv, operators.layer_norm(x, self.attention_norm, shifts[0]), workspace)
-        attended = attend(*operators.rotate(qkv.unflatten(-1, (3, self.heads, -1)), cos, sin).unbind(1))
+        attended = attend(*rotate(qkv.unflatten(-1, (3, self.heads, -1))).unbind(1))
         x.addmm_(attended.flatten(-2), self.out.weight.t())
         expanded = _linear(self.up, operators.layer_norm(x, self.feed_forward_norm, shifts[1]), workspace)
         x.addmm_(operators.gelu(expanded), self.down.weight.t())
@@ -82,8 +85,14 @@ def _linear(layer: nn.Linear, x: torch.Tensor, workspace: torch.Tensor) -> torch
     return torch.addmm(layer.bias, x, layer.weight.t(), out=out)
 
 
-class ESM2(nn.Module):
-    """ESM-2's encoder over packed batches. Implements `family.Model`."""
+class Encoder(nn.Module):
+    """What ESM-2 and its predecessors have in common. Implements `family.Model`.
+
+    Attributes:
+        tensors: our modules to the checkpoint's, see `Checkpoint.take_joined`.
+    """
+
+    tensors = TENSORS
 
     def __init__(self, config: Config, tokenizer: Tokenizer, kernels: Kernels):
         super().__init__()
@@ -94,17 +103,11 @@ class ESM2(nn.Module):
         self.layers = nn.ModuleList(Layer(config) for _ in range(depth))
         self.final_norm = nn.LayerNorm(width, config.layer_norm_eps)
         self.register_buffer("shifts", torch.empty(2 * depth + 1, width))
-        # Always float32: in half precision the rotation angles of distant positions are wrong. Weights come in their
-        # dtype, so the model is moved between devices only. Made on the CPU, because under the meta device they would
-        # have no values, and in float64: a float32 power can come out one rounding apart from call to call, which
-        # 1,000 positions on is 3e-5.
-        exponents = torch.arange(0, config.head_dim, 2, dtype=torch.float64, device="cpu") / config.head_dim
-        self.register_buffer("inverse_frequencies", (1.0 / config.rope_theta**exponents).float(), persistent=False)
 
     @classmethod
     def from_checkpoint(
         cls, config: Config, checkpoint: Checkpoint, tokenizer: Tokenizer, kernels: Kernels, dtype: torch.dtype
-    ) -> "ESM2":
+    ) -> Self:
         """Take over the tensors of transformers' `EsmModel`, one at a time; the model is on the checkpoint's device.
 
         Raises:
@@ -114,17 +117,30 @@ class ESM2(nn.Module):
         checkpoint.drop_prefix("esm.")
         with torch.device("meta"):
             model = cls(config, tokenizer, kernels)
-        width, scale = config.hidden_size, TOKEN_DROPOUT_SCALE if config.token_dropout else 1.0
-        embedding = checkpoint.take("embeddings.word_embeddings.weight", (len(TOKENS), width), torch.float32)
-        state = {"embedding": (embedding * scale).to(dtype)}
+        state = {**cls.embeddings(config, checkpoint, dtype), "shifts": _shifts(config, checkpoint)}
         for name, empty in model.state_dict().items():
-            if name not in ("embedding", "shifts"):
-                state[name] = checkpoint.take_joined(name, tuple(empty.shape), dtype, TENSORS)
-        state["shifts"] = _shifts(config, checkpoint)
+            if name not in state:
+                state[name] = checkpoint.take_joined(name, tuple(empty.shape), dtype, cls.tensors)
         if beyond := [key for key in checkpoint.left if ".layer." in key and "rotary" not in key]:
             raise checkpoint.mismatch(min(beyond))
         model.load_state_dict(state, strict=True, assign=True)
         return model.to(checkpoint.device).eval().requires_grad_(False)
+
+    @classmethod
+    def embeddings(cls, config: Config, checkpoint: Checkpoint, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+        """The parameters that make the first hidden state, by our names, as far as they are no modules."""
+        scale = TOKEN_DROPOUT_SCALE if config.token_dropout else 1.0
+        shape = (len(TOKENS), config.hidden_size)
+        embedding = checkpoint.take("embeddings.word_embeddings.weight", shape, torch.float32)
+        return {"embedding": (embedding * scale).to(dtype)}
+
+    def embed(self, batch: Batch) -> torch.Tensor:
+        """The first hidden state, (T, D)."""
+        return F.embedding(batch.token_ids.int(), self.embedding)
+
+    def rotation(self, batch: Batch) -> Callable[[torch.Tensor], torch.Tensor]:
+        """What `Layer.forward` calls `rotate`: nothing, where positions come in by the first hidden state."""
+        return lambda qkv: qkv
 
     def forward(self, batch: Batch, layers: Sequence[int]) -> dict[int, torch.Tensor]:
         """Hidden states of the asked-for layers, each (T, D); padding slots hold no defined values.
@@ -134,16 +150,14 @@ class ESM2(nn.Module):
             layers: numbers from 0 (embeddings) to `layer_count`; nothing is computed beyond the highest.
         """
         attention, operators = self.kernels
-        angles = batch.positions()[:, None].float() * self.inverse_frequencies
-        cos, sin = angles.cos(), angles.sin()
-        attend = partial(attention.attend, packing=batch.packing)
-        x = F.embedding(batch.token_ids.int(), self.embedding)
+        rotate, attend = self.rotation(batch), partial(attention.attend, packing=batch.packing)
+        x = self.embed(batch)
         workspace = x.new_empty(len(x) * max(3 * self.config.hidden_size, self.config.intermediate_size))
         states = {}
         for number in range(max(layers) + 1):
             if number > 0:
                 shifts = self.shifts[2 * number - 2 : 2 * number]
-                self.layers[number - 1](x, workspace, shifts, cos, sin, attend, operators)
+                self.layers[number - 1](x, workspace, shifts, rotate, attend, operators)
             if number == self.config.layer_count:
                 states[number] = operators.layer_norm(x, self.final_norm, self.shifts[-1])
             elif number in layers:
@@ -157,6 +171,20 @@ class ESM2(nn.Module):
         attention = 4 * width * tokens
         depth = self.config.layer_count if layers is None else layers
         return float((tokens * (products + attention)).sum() * depth)
+
+
+class ESM2(Encoder):
+    """ESM-2's encoder over packed batches. Implements `family.Model`."""
+
+    def __init__(self, config: Config, tokenizer: Tokenizer, kernels: Kernels):
+        super().__init__(config, tokenizer, kernels)
+        frequencies = rotary.inverse_frequencies(config.head_dim, config.rope_theta)
+        self.register_buffer("inverse_frequencies", frequencies, persistent=False)
+
+    def rotation(self, batch: Batch) -> Callable[[torch.Tensor], torch.Tensor]:
+        """What `Layer.forward` calls `rotate`."""
+        cos, sin = rotary.tables(batch.positions(), self.inverse_frequencies)
+        return partial(self.kernels.operators.rotate, cos=cos, sin=sin)
 
 
 def _shifts(config: Config, checkpoint: Checkpoint) -> torch.Tensor:

@@ -1,0 +1,77 @@
+"""DNABERT-2 and DNABERT-S as a family: what seqmill has to know before a model is loaded. Imports no torch."""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from seqmill.inputs.alphabet import NUCLEOTIDE
+from seqmill.models.dnabert.config import ALIBI, Config
+from seqmill.models.dnabert.tokens import FILE, BytePairTokenizer
+from seqmill.models.family import Family, Tokenizer
+
+if TYPE_CHECKING:
+    import torch
+
+    from seqmill.kernels.operators import Kernels
+    from seqmill.models.checkpoint import Checkpoint
+    from seqmill.models.dnabert.network import DNABERT
+
+# Bases of a token on average: 4.3 to 5.3 in records of metagenomes.
+LETTERS_PER_TOKEN = 4.75
+# Attention costs as much as the rest of a layer at about this many tokens: 6,144 by operations, less a factor of 2.5
+# because attention runs at a lower rate than matrix products.
+ATTENTION_PAR_TOKENS = 2500
+
+HUB_IDS = ("zhihan1996/DNABERT-S", "zhihan1996/DNABERT-2-117M")
+
+
+def accepts(fields: Mapping[str, Any], tensor_names: Callable[[], set[str]]) -> bool:
+    """Whether a checkpoint is a BERT; plain ones are refused with the reason.
+
+    Some copies of DNABERT's config.json lack model_type.
+    """
+    if ALIBI in fields:
+        return fields["model_type"] in ("bert", "")
+    return fields["model_type"] == "bert" and any(
+        name.removeprefix("bert.") == "embeddings.word_embeddings.weight" for name in tensor_names()
+    )
+
+
+def cost(lengths: np.ndarray) -> np.ndarray:
+    """Relative time to embed sequences of these lengths: linear plus quadratic in tokens, float64."""
+    tokens = lengths / LETTERS_PER_TOKEN + BytePairTokenizer.leading + BytePairTokenizer.trailing
+    return tokens * (1 + tokens / ATTENTION_PAR_TOKENS)
+
+
+def build(
+    config: Config, checkpoint: "Checkpoint", tokenizer: Tokenizer, kernels: "Kernels", dtype: "torch.dtype"
+) -> "DNABERT":
+    """The packed encoder with a checkpoint's weights, see `DNABERT.from_checkpoint`."""
+    # Only here: planning and sharding ask for the alphabet and must not wait for torch.
+    from seqmill.models.dnabert.network import DNABERT
+
+    return DNABERT.from_checkpoint(config, checkpoint, tokenizer, kernels, dtype)
+
+
+def licence(_: Config, __: str) -> str:
+    """Of DNABERT-2 and DNABERT-S."""
+    return "Apache-2.0"
+
+
+FAMILY = Family(
+    "DNABERT",
+    accepts,
+    NUCLEOTIDE,
+    cost,
+    Config.read,
+    BytePairTokenizer,
+    build,
+    licence,
+    hub_ids=HUB_IDS,
+    files=("config.json", FILE),
+    tokenizer_files=(FILE,),
+    # The authors' own: special tokens count.
+    pooling=("mean_all",),
+    letters_per_token=LETTERS_PER_TOKEN,
+)

@@ -1,0 +1,1 @@
+"""ESM-C (ESM Cambrian)."""
