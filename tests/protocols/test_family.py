@@ -232,5 +232,5 @@ def test_measuring_memory_leaves_no_trace(case):
 def test_another_architecture_is_refused_with_the_families_there_are(families, tmp_path):
     toy_family.write(tmp_path / "bert")
     save_file({"embeddings": torch.zeros(1)}, tmp_path / "bert/model.safetensors")
-    with pytest.raises(UserError, match="is of type bert; seqmill supports ESM-2, .*the toy family checkpoints"):
+    with pytest.raises(UserError, match=r"is of type bert; seqmill supports ESM-2, .*the toy family checkpoints"):
         registry.recognise(hub.resolve(str(tmp_path / "bert")))
