@@ -4,7 +4,6 @@ The original does not run with today's transformers. `tests/models/test_dnabert.
 """
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from paths import FAMILIES
 from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 
 TINY = FAMILIES / "dnabert-s-tiny"
 
@@ -23,7 +22,7 @@ def write(folder: Path, width: int = 24, layers: int = 2, heads: int = 3, expand
     fields = json.loads((TINY / "config.json").read_text())
     sizes = {"hidden_size": width, "num_hidden_layers": layers, "num_attention_heads": heads}
     (folder / "config.json").write_text(json.dumps(fields | sizes | {"intermediate_size": expanded}))
-    shutil.copy(TINY / "tokenizer.json", folder)
+    write_tokenizer(folder / "tokenizer.json")
     shapes = {
         "embeddings.word_embeddings.weight": (4096, width),
         "embeddings.token_type_embeddings.weight": (2, width),
@@ -51,14 +50,32 @@ def write(folder: Path, width: int = 24, layers: int = 2, heads: int = 3, expand
     return folder
 
 
+def write_tokenizer(path: Path) -> None:
+    """A tokenizer of the same kind as the released one, with all that makes it hard to use: byte pairs of DNA, trained on
+    some viruses, with stored truncation and padding.
+    """
+    library = Tokenizer(models.BPE(unk_token="[UNK]"))
+    library.pre_tokenizer = pre_tokenizers.Whitespace()
+    special = ["[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"]
+    trainer = trainers.BpeTrainer(
+        vocab_size=500, special_tokens=special, initial_alphabet=list("ACGT"), limit_alphabet=4, show_progress=False
+    )
+    lines = (FAMILIES / "nucleotides.fasta").read_text().splitlines()
+    library.train_from_iterator((line for line in lines if set(line) <= set("ACGT")), trainer)
+    library.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
+    )
+    library.enable_truncation(2000)
+    library.enable_padding(pad_id=3, pad_token="[PAD]", length=2000)
+    library.save(str(path))
+
+
 def reference(folder: Path) -> Callable[[bytes, int], torch.Tensor]:
-    """Takes a sequence and a layer, gives the states of all its tokens, (T, D) float32."""
+    """Takes a sequence (or its tokens) and a layer, gives the states of all its tokens, (T, D) float32."""
     fields = json.loads((folder / "config.json").read_text())
     safe = folder / "model.safetensors"
     weights = load_file(safe) if safe.exists() else torch.load(folder / "pytorch_model.bin", weights_only=True)
-    library = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    library.no_truncation()
-    library.no_padding()
+    library = tokenizer(folder)
     heads, eps = fields["num_attention_heads"], fields["layer_norm_eps"]
 
     def norm(x: torch.Tensor, name: str) -> torch.Tensor:
@@ -77,8 +94,8 @@ def reference(folder: Path) -> Callable[[bytes, int], torch.Tensor]:
         return (scores.softmax(-1) @ v).transpose(0, 1).flatten(1)
 
     @torch.inference_mode()
-    def states(sequence: bytes, layer: int) -> torch.Tensor:
-        ids = library.encode(sequence.decode()).ids
+    def states(sequence: bytes, layer: int, ids: list[int] | None = None) -> torch.Tensor:
+        ids = library.encode(sequence.decode()).ids if ids is None else ids
         words, types = weights["embeddings.word_embeddings.weight"], weights["embeddings.token_type_embeddings.weight"]
         x = norm(words[ids] + types[0], "embeddings.LayerNorm")
         for name in (f"encoder.layer.{n}" for n in range(layer)):
@@ -89,6 +106,16 @@ def reference(folder: Path) -> Callable[[bytes, int], torch.Tensor]:
         return x
 
     return states
+
+
+def tokenizer(folder: Path) -> Tokenizer | None:
+    """A folder's tokenizer, whose padding and truncation are off; None where it has none."""
+    if not (folder / "tokenizer.json").exists():
+        return None
+    library = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    library.no_truncation()
+    library.no_padding()
+    return library
 
 
 def slopes(heads: int) -> torch.Tensor:

@@ -85,7 +85,7 @@ from triton.compiler import ASTSource
 from seqmill.kernels import triton_attention
 
 def shared_memory(capability, head_dim, kind):
-    tile = triton_attention.attention_tile(head_dim, kind)
+    tile = triton_attention.attention_tile(head_dim)
     kernel = triton_attention._attend
     types = dict.fromkeys(("query", "key", "value", "out"), "*bf16") | {"cu_seqlens": "*i32", "scale": "fp32"}
     types |= dict.fromkeys(("stride", "heads", "blocks"), "i32")

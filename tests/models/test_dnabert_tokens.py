@@ -3,10 +3,9 @@
 import json
 import shutil
 
+import dnabert_reference
 import numpy as np
 import pytest
-from dnabert_reference import TINY
-from tokenizers import Tokenizer
 
 from seqmill.errors import UserError
 from seqmill.inputs.alphabet import NUCLEOTIDE
@@ -20,8 +19,13 @@ PROTEIN = b"MKTAYIAKQRQISFVKSHFSRQLEERLGLIEVQ"
 
 
 @pytest.fixture(scope="module")
-def tokenizer():
-    return Source.of(hub.resolve(str(TINY))).tokenizer
+def model(tmp_path_factory):
+    return dnabert_reference.write(tmp_path_factory.mktemp("dnabert") / "model")
+
+
+@pytest.fixture(scope="module")
+def tokenizer(model):
+    return Source.of(hub.resolve(str(model))).tokenizer
 
 
 def pieces(tokenizer, text):
@@ -37,16 +41,19 @@ def read(path, content, invalid="error"):
     return [(record.sequence, record.replaced) for record in read_records(path, NUCLEOTIDE, invalid)]
 
 
-def test_stored_padding_and_truncation_are_off(tokenizer):
-    stored = json.loads((TINY / "tokenizer.json").read_text())
+def test_stored_padding_and_truncation_are_off(model, tokenizer):
+    stored = json.loads((model / "tokenizer.json").read_text())
     assert stored["truncation"]["max_length"] == 2000
     assert stored["padding"]["strategy"] == {"Fixed": 2000}
-    assert pieces(tokenizer, b"ACGT") == ["[CLS]", "A", "C", "GT", "[SEP]"]
-    assert len(pieces(tokenizer, b"ACGTTGCA" * 5_000)) > 2_002
+    found = pieces(tokenizer, b"ACGT")
+    assert ("".join(found), len(found) <= 6) == ("[CLS]ACGT[SEP]", True)
+    found = pieces(tokenizer, b"ACGTTGCA" * 5_000)
+    assert "".join(found) == f"[CLS]{'ACGTTGCA' * 5_000}[SEP]"
+    assert len(found) > 2_002
 
 
 def test_each_unknown_letter_is_a_token(tokenizer):
-    assert pieces(tokenizer, b"ACGNNNACG") == ["[CLS]", "A", "CG", *3 * ["[UNK]"], "A", "CG", "[SEP]"]
+    assert "".join(pieces(tokenizer, b"ACGNNNACG")) == "[CLS]ACG[UNK][UNK][UNK]ACG[SEP]"
 
 
 @pytest.mark.parametrize(
@@ -81,7 +88,7 @@ def test_poor_nucleotides_are_no_proteins(tmp_path, content):
     assert len(read(tmp_path / "x.fasta", b">x\n" + content + b"\n", "replace")) == 1
 
 
-def test_tokens_are_those_of_the_library_one_by_one(tokenizer):
+def test_tokens_are_those_of_the_library_one_by_one(model, tokenizer):
     """Across the borders of what is handed over at once, in any order."""
     random = np.random.default_rng(0)
     lengths = [CHUNK_LETTERS + 3, 700, 700, 5_000, 1, 12]
@@ -89,9 +96,7 @@ def test_tokens_are_those_of_the_library_one_by_one(tokenizer):
     records = [Record(str(n), random.choice(letters, k).tobytes(), None, 0) for n, k in enumerate(lengths)]
     sequences = Sequences(records)
     tokens = tokenizer.tokens(sequences)
-    library = Tokenizer.from_file(str(TINY / "tokenizer.json"))
-    library.no_truncation()
-    library.no_padding()
+    library = dnabert_reference.tokenizer(model)
     texts = [records[row].sequence.decode() for row in sequences.rows.tolist()]
     expected = [library.encode(text) for text in texts]
     assert tokens.counts.tolist() == [len(found.ids) for found in expected]
@@ -111,46 +116,47 @@ def test_no_sequences_are_no_tokens(tokenizer):
 # Files
 
 
-def without(folder, name, content=None):
-    shutil.copytree(TINY, folder)
-    (folder / name).unlink()
+def with_tokenizer(model, folder, content=None):
+    """A copy of the model with another tokenizer.json, or without."""
+    shutil.copytree(model, folder)
+    (folder / "tokenizer.json").unlink()
     if content is not None:
-        (folder / name).write_text(content)
+        (folder / "tokenizer.json").write_text(content)
     return str(folder)
 
 
 @pytest.mark.parametrize("content", ["", "{}", "no JSON", '{"version": "1.0", "model": {"type": "BPE"}}'])
-def test_an_empty_or_damaged_tokenizer_is_one_sentence(tmp_path, content):
-    folder = without(tmp_path / "m", "tokenizer.json", content)
+def test_an_empty_or_damaged_tokenizer_is_one_sentence(model, tmp_path, content):
+    folder = with_tokenizer(model, tmp_path / "m", content)
     with pytest.raises(UserError, match=r"m/tokenizer\.json: (cannot be read \(.*\); get it again|does not belong)"):
         Source.of(hub.resolve(folder))
 
 
-def test_a_missing_tokenizer_is_one_sentence(tmp_path):
+def test_a_missing_tokenizer_is_one_sentence(model, tmp_path):
     with pytest.raises(UserError, match=r"tokenizer\.json: is missing; .* get it too"):
-        Source.of(hub.resolve(without(tmp_path / "m", "tokenizer.json")))
+        Source.of(hub.resolve(with_tokenizer(model, tmp_path / "m")))
 
 
-def test_a_tokenizer_of_another_model_is_refused(tmp_path):
-    stored = json.loads((TINY / "tokenizer.json").read_text())
-    stored["added_tokens"].append({**stored["added_tokens"][0], "id": 4096, "content": "[MORE]"})
-    folder = without(tmp_path / "m", "tokenizer.json", json.dumps(stored))
+def test_a_tokenizer_of_another_model_is_refused(model, tmp_path):
+    folder = with_tokenizer(model, tmp_path / "m", (model / "tokenizer.json").read_text())
+    fields = json.loads((model / "config.json").read_text())
+    (tmp_path / "m/config.json").write_text(json.dumps(fields | {"vocab_size": 100}))
     with pytest.raises(UserError, match=r"tokenizer\.json: does not belong to this model; get both again"):
         Source.of(hub.resolve(folder))
 
 
-def test_tokens_that_lose_letters_are_refused(tmp_path):
-    stored = json.loads((TINY / "tokenizer.json").read_text())
+def test_tokens_that_lose_letters_are_refused(model, tmp_path):
+    stored = json.loads((model / "tokenizer.json").read_text())
     stored["normalizer"] = {"type": "Replace", "pattern": {"String": "A"}, "content": ""}
-    tokenizer = Source.of(hub.resolve(without(tmp_path / "m", "tokenizer.json", json.dumps(stored)))).tokenizer
+    tokenizer = Source.of(hub.resolve(with_tokenizer(model, tmp_path / "m", json.dumps(stored)))).tokenizer
     with pytest.raises(UserError, match="do not add up to the letters"):
         tokenizer.tokens(Sequences([Record("x", b"ACGTACGT", None, 0)])).counts  # noqa: B018 -- it waits for them
 
 
-def test_the_checksum_covers_the_tokenizer(tmp_path):
-    stored = (TINY / "tokenizer.json").read_text()
-    folder = without(tmp_path / "m", "tokenizer.json", stored.replace('"GC T",', "", 1))
-    changed, original = hub.resolve(folder), hub.resolve(str(TINY))
+def test_the_checksum_covers_the_tokenizer(model, tmp_path):
+    stored = (model / "tokenizer.json").read_text()
+    folder = with_tokenizer(model, tmp_path / "m", stored.replace('"[MASK]"', '"[MARK]"'))
+    changed, original = hub.resolve(folder), hub.resolve(str(model))
     assert changed.files == original.files
     assert changed.tokenizer.keys() == original.tokenizer.keys() == {"tokenizer.json"}
     assert changed.checksum != original.checksum

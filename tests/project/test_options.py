@@ -13,6 +13,7 @@ from seqmill import options
 from seqmill.commands import embed
 from seqmill.kernels import attention
 from seqmill.kinds import Choice, Number, Several
+from seqmill.models.registry import FAMILIES
 from seqmill.options import OPTIONS, REQUIRED, Settings
 from seqmill.outputs.representations import REPRESENTATIONS
 from seqmill.planning import config as configuration
@@ -81,7 +82,8 @@ def test_the_schema_and_the_manual_are_written_from_the_table():
 
 def test_choices_are_what_there_is():
     by_name = {option.name: option.kind for option in OPTIONS}
-    assert by_name["pooling"].options == tuple(REPRESENTATIONS)
+    assert by_name["pooling"].options == (options.AUTO, *REPRESENTATIONS)
+    assert by_name["family"].options == (options.AUTO, *(family.name for family in FAMILIES))
     assert set(options.ATTENTION) == {"auto", *attention.NAMES}
 
 

@@ -270,12 +270,6 @@ def add_argument(parser: argparse._ActionsContainer, name: str, required: bool =
     parser.add_argument(option.flag, help=f"{text}{shown}".replace("%", "%%"), **details, **option.kind.argument())
 
 
-def _settings_fields() -> Iterator[tuple[str, Any, Any]]:
-    for option in OPTIONS:
-        if option.flag:
-            yield option.destination, Any, option.kind.parsed(option.default)
-
-
 class _FromArguments:
     @classmethod
     def of(cls, args: argparse.Namespace) -> "Settings":
@@ -292,7 +286,7 @@ class _FromArguments:
 Settings = make_dataclass(
     "Settings",
     [
-        *_settings_fields(),
+        *((option.destination, Any, option.kind.parsed(option.default)) for option in OPTIONS if option.flag),
         ("device", str, "auto"),
         ("keep_partial", bool, False),
         ("overwrite", bool, False),

@@ -134,11 +134,7 @@ class Job:
             self.fasta, task, state, self.choices, self.pipeline, batches, self.clock, matmul_flops
         )
         meta.write(self.folder, content)
-        letters = source.alphabet.members
-        log.info(
-            *("done: %s %s, %s %s/s", f"{content['residues']:,}", letters),
-            *(f"{content['residues_per_s'] or 0:,.0f}", letters),
-        )
+        report.conclude(task, content)
 
     def _load_partial(self, task: Task) -> State:
         """Resume the shard after its last finished batch, where an earlier process left one."""

@@ -126,6 +126,14 @@ def warn_of_input(fasta: Path, sequences: Sequences, source: Source, is_shard: b
         outliers.warn(lengths, costs, unknown, letter, lambda place: sequences.ids[sequences.rows[place]])
 
 
+def conclude(task: Task, content: Mapping[str, Any]) -> None:
+    """Log what was done, from the content of meta.json."""
+    letters = task.source.alphabet.members
+    log.info(
+        "done: %s %s, %s %s/s", f"{content['residues']:,}", letters, f"{content['residues_per_s'] or 0:,.0f}", letters
+    )
+
+
 def warn_of_idle_gpu(timing: Timing, written: int) -> None:
     """Warn if the GPU was idle between batches, and say what to do about it.
 
