@@ -9,10 +9,8 @@ import pandas as pd
 
 from seqmill.engine.job import Job
 from seqmill.inputs import shards
-from seqmill.inputs.alphabet import PROTEIN
 from seqmill.inputs.fasta import read_all
-from seqmill.models import hub
-from seqmill.models.esm2.family import cost
+from seqmill.models import hub, registry
 from seqmill.options import Settings
 from seqmill.outputs import verify
 from seqmill.outputs.merge import merge
@@ -40,7 +38,9 @@ class SmallRun:
         self.embeddings, self.index = folder / "embeddings.h5", folder / "index.parquet"
 
     def embed(self, model: Path, fasta: Path, **settings: Any) -> None:
-        shards.shard({None: read_all([fasta], PROTEIN)}, len(self.parts), self.folder / "shards", cost)
+        family, _ = registry.recognise(hub.resolve(str(model)))
+        records, folder = read_all([fasta], family.alphabet), self.folder / "shards"
+        shards.shard({None: records}, len(self.parts), folder, family.cost, alphabet=family.alphabet)
         for shard, part in enumerate(self.parts):
             assert embed(model, self.folder / f"shards/{shard}.fasta", part, **settings) == 0
 

@@ -8,13 +8,13 @@ import sys
 from pathlib import Path
 
 import dnabert_reference
+import golden
 import numpy as np
 import pytest
 import torch
-from common import load_model
 from dnabert_reference import TINY
 from errors import packed_states
-from golden import worst
+from golden import CPU, load, worst
 from paths import FAMILIES, REPOSITORY
 from safetensors.torch import save_file
 
@@ -29,7 +29,6 @@ from seqmill.models.dnabert import network
 from seqmill.models.dnabert.tokens import BytePairTokenizer
 from seqmill.models.source import Source
 
-CPU = torch.device("cpu")
 BASES = np.frombuffer(b"ACGT", np.uint8)
 
 
@@ -66,10 +65,6 @@ def released(monkeypatch, expected, records):
     monkeypatch.setattr(BytePairTokenizer, "tokens", tokens)
 
 
-def load(folder):
-    return load_model(folder, torch.float32, CPU, "sdpa")
-
-
 def states(model, records, name="residues", layer=-1, max_tokens=4096):
     return packed_states(model, Sequences(records), CPU, max_tokens, layer, name)
 
@@ -86,23 +81,11 @@ def records():
 
 @pytest.fixture(scope="module")
 def expected():
-    with np.load(TINY / "expected.npz") as values:
-        return {name: torch.from_numpy(values[name]) for name in values.files}
+    return golden.values(TINY.name)
 
 
-def errors(model, records, expected):
-    """The worst relative L2 error of each representation, against what the original gave."""
-    found = {}
-    for name, key in {"mean_all": "mean_all", "mean": "mean_residues", "bos": "first"}.items():
-        found[name] = worst(states(model, records, name), [expected[f"{record.id}/{key}"][None] for record in records])
-    short = [record for record in records if f"{record.id}/states" in expected]
-    assert len(short) > 3
-    found["residues"] = worst(states(model, short), [expected[f"{record.id}/states"][1:-1] for record in short])
-    return found
-
-
-def test_what_the_original_gave_is_reproduced(tiny, records, expected, released):
-    assert max(errors(load(tiny), records, expected).values()) < 1e-5
+def test_what_the_original_gave_is_reproduced(tiny, records, released):
+    assert max(golden.errors(load(tiny), TINY.name, records).values()) < 1e-5
 
 
 @pytest.mark.network
@@ -209,9 +192,9 @@ MISTAKES = (
 
 
 @pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.__name__)
-def test_a_mistake_would_be_noticed(monkeypatch, tiny, records, expected, released, mistake):
+def test_a_mistake_would_be_noticed(monkeypatch, tiny, records, released, mistake):
     mistake(monkeypatch)
-    assert max(errors(load(tiny), records, expected).values()) > 1e-4
+    assert max(golden.errors(load(tiny), TINY.name, records).values()) > 1e-4
 
 
 # Models that are none

@@ -8,27 +8,24 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+import golden
 import numpy as np
 import pytest
 import t5_models
 import torch
-from common import load_model
-from errors import packed_states
+from golden import load, rows, worst
 from paths import FAMILIES
 from safetensors.torch import load_file, save_file
 
 from seqmill.engine.pipeline import NotFinite
 from seqmill.inputs.alphabet import PROTEIN
-from seqmill.inputs.fasta import Record, read_records
-from seqmill.inputs.sequences import Sequences
+from seqmill.inputs.fasta import Record
 from seqmill.kernels.biases import DistanceTable
-from seqmill.models.family import Model
 from seqmill.models.t5 import network, tokens
 from seqmill.models.t5.config import Config
 from seqmill.models.t5.distances import buckets
 from seqmill.outputs import representations
 
-CPU = torch.device("cpu")
 LETTERS = np.frombuffer(PROTEIN.letters, dtype=np.uint8)
 GOLDEN = ["prott5-tiny", "ankh-tiny"]
 # Sizes as published; the depth is what differs.
@@ -44,64 +41,30 @@ def proteins(lengths: list[int], seed: int = 0) -> list[Record]:
     return [Record(str(n), random.choice(LETTERS, length).tobytes(), None, 0) for n, length in enumerate(lengths)]
 
 
-def load(folder: Path, dtype: torch.dtype = torch.float32) -> Model:
-    return load_model(folder, dtype, CPU, "sdpa")
-
-
-def embed(model: Model, records: list[Record], name: str = "residues", layer: int = -1) -> list[torch.Tensor]:
-    return packed_states(model, Sequences(records), CPU, 700, layer, name)
-
-
-def worst(found: list[torch.Tensor], expected: list[torch.Tensor]) -> float:
-    """The worst token's relative L2 error."""
-    a, b = torch.cat(found), torch.cat(expected)
-    return float(((a - b).norm(dim=1) / b.norm(dim=1)).max())
-
-
 def agree(folder: Path, lengths: list[int], layers: Iterable[int]) -> None:
     """Hidden states of a checkpoint agree with transformers'."""
     model, reference, records = load(folder), t5_models.reference(folder), proteins(lengths)
     for layer in layers:
         expected = [reference(record.sequence, layer)[:-1] for record in records]
-        assert worst(embed(model, records, layer=layer), expected) < 1e-5
+        assert worst(rows(model, records, layer=layer), expected) < 1e-5
 
 
 # Golden values
 
 
-def golden(name: str) -> tuple[list[Record], list[dict[str, torch.Tensor]]]:
-    """The proteins, and what a folder expects of each."""
-    records = list(read_records(FAMILIES / "proteins.fasta", PROTEIN))
-    values = np.load(FAMILIES / name / "expected.npz")
-    fields = [name.rpartition("/") for name in values.files]
-    per_protein = {record.id: {} for record in records}
-    for protein, _, field in fields:
-        per_protein[protein][field] = torch.from_numpy(values[f"{protein}/{field}"])
-    return records, [per_protein[record.id] for record in records]
-
-
 @pytest.mark.parametrize("name", GOLDEN)
 def test_golden_values_are_reproduced(name):
-    records, expected = golden(name)
-    model = load(FAMILIES / name)
-    means = [values["mean_residues"][None] for values in expected]
-    firsts = [values["first"][None] for values in expected]
-    assert worst(embed(model, records, "mean"), means) < 1e-5
-    assert worst(embed(model, records, "bos"), firsts) < 1e-5
-    short = [n for n, values in enumerate(expected) if "states" in values]
-    assert short
-    found = embed(model, records)
-    assert worst([found[n] for n in short], [expected[n]["states"][:-1] for n in short]) < 1e-5
+    assert golden.error(load(FAMILIES / name), name) < 1e-5
 
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_golden_tokens_are_reproduced(name):
-    records, expected = golden(name)
+    expected = golden.values(name)
     fields = json.loads((FAMILIES / name / "config.json").read_text())
     tokenizer = tokens.tokenizer(FAMILIES / name, Config.read(fields, name))
-    for record, values in zip(records, expected, strict=True):
+    for record in golden.proteins():
         found = [*tokenizer.table[np.frombuffer(record.sequence, np.uint8)].tolist(), *tokenizer.after]
-        assert found == values["ids"].tolist()
+        assert found == expected[f"{record.id}/ids"].tolist()
 
 
 # Each breaks one thing that the comparison above must notice; were it blind to one, its test would fail here.
@@ -168,9 +131,7 @@ FAULTS = [
 @pytest.mark.parametrize("fault", FAULTS)
 def test_faults_would_be_noticed(monkeypatch, name, fault):
     fault(monkeypatch)
-    records, expected = golden(name)
-    means = [values["mean_residues"][None] for values in expected]
-    assert worst(embed(load(FAMILIES / name), records, "mean"), means) > 5e-4
+    assert golden.errors(load(FAMILIES / name), name)["mean"] > 5e-4
 
 
 # transformers
@@ -231,7 +192,7 @@ def test_a_decoder_is_neither_needed_nor_kept(tmp_path):
     encoder.pop("encoder.embed_tokens.weight", None)
     for name in ("shared.weight", "encoder.embed_tokens.weight"):
         save_file(encoder | {name: shared}, tmp_path / "whole/model.safetensors", {"format": "pt"})
-        for a, b in zip(embed(load(tmp_path / "whole"), records), embed(model, records), strict=True):
+        for a, b in zip(rows(load(tmp_path / "whole"), records), rows(model, records), strict=True):
             assert torch.equal(a, b)
 
 
@@ -241,9 +202,7 @@ def test_a_decoder_is_neither_needed_nor_kept(tmp_path):
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float16, 0.005), (torch.bfloat16, 0.05)])
 @pytest.mark.parametrize("name", GOLDEN)
 def test_half_precision_is_as_good_as_it_can_be(name, dtype, tolerance):
-    records, expected = golden(name)
-    means = [values["mean_residues"][None] for values in expected]
-    assert worst(embed(load(FAMILIES / name, dtype), records, "mean"), means) < tolerance
+    assert golden.errors(load(FAMILIES / name, dtype), name)["mean"] < tolerance
 
 
 def test_what_leaves_the_range_of_float16_is_kept_or_refused(tmp_path):
@@ -256,8 +215,8 @@ def test_what_leaves_the_range_of_float16_is_kept_or_refused(tmp_path):
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
     records = proteins([30, 31])
     exact, half = load(folder), load(folder, torch.float16)
-    assert min(float(rows.abs().max()) for rows in embed(exact, records, layer=1)) > 65_504
-    assert worst(embed(half, records), embed(exact, records)) < 0.02
-    assert worst(embed(half, records, "mean", 1), embed(exact, records, "mean", 1)) < 0.02
+    assert min(float(values.abs().max()) for values in rows(exact, records, layer=1)) > 65_504
+    assert worst(rows(half, records), rows(exact, records)) < 0.02
+    assert worst(rows(half, records, "mean", 1), rows(exact, records, "mean", 1)) < 0.02
     with pytest.raises(NotFinite):
-        embed(half, records, layer=1)
+        rows(half, records, layer=1)

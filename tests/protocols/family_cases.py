@@ -1,7 +1,6 @@
 """Every family with a small checkpoint, as the tests of this folder want it. A new family is one more entry in CASES."""
 
 import itertools
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -11,16 +10,15 @@ from typing import Any
 import dnabert_reference
 import numpy as np
 import pytest
+import small_run
 import t5_models
 import torch
 import toy_family
 from common import load_model
 from errors import reference_model
 
-from seqmill.engine.job import Job
 from seqmill.engine.pipeline import Pipeline
 from seqmill.inputs.fasta import Record
-from seqmill.models import hub
 from seqmill.models.dnabert import family as dnabert_family
 from seqmill.models.esm1 import family as esm1_family
 from seqmill.models.esm2 import config as esm2
@@ -29,7 +27,6 @@ from seqmill.models.esmc import config as esmc
 from seqmill.models.esmc import family as esmc_family
 from seqmill.models.family import Family, Model
 from seqmill.models.t5 import family as t5_family
-from seqmill.options import Settings
 from seqmill.outputs.representations import REPRESENTATIONS
 
 CPU = torch.device("cpu")
@@ -149,10 +146,13 @@ CASES = {
 }
 
 
+# What the jobs of these tests store, in several batches.
+EVERYTHING = {"pooling": tuple(REPRESENTATIONS), "batch_size": 40}
+
+
 def embed(case: Case, fasta: Path, folder: Path, **settings) -> int:
     """A job on the CPU; the exit status."""
-    chosen = {"device": "cpu", "dataloader_workers": 0, "pooling": tuple(REPRESENTATIONS), "batch_size": 40, **settings}
-    return Job(fasta, folder, hub.resolve(str(case.folder)), Settings(**chosen), "", time.perf_counter()).run()
+    return small_run.embed(case.folder, fasta, folder, **(EVERYTHING | settings))
 
 
 class Interruption(BaseException):

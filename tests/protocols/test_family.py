@@ -3,27 +3,26 @@
 import json
 from dataclasses import replace
 
-import h5py
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 import toy_family
+from embeddings import read_embeddings
 from errors import packed_states
-from family_cases import CPU, Interruption, embed, fail_at
+from family_cases import CPU, EVERYTHING, Interruption, embed, fail_at
+from golden import worst
 from safetensors.torch import save_file
+from small_run import SmallRun
 
 from seqmill.engine.batching import PackedBatches
 from seqmill.engine.pipeline import Pipeline
 from seqmill.errors import UserError
-from seqmill.inputs import shards
 from seqmill.inputs.fasta import Record, read_all, read_records
 from seqmill.inputs.sequences import Sequences
 from seqmill.models import hub, registry
 from seqmill.models.source import Source
-from seqmill.outputs import verify
 from seqmill.outputs.datasets import resolve
-from seqmill.outputs.merge import merge
 from seqmill.planning import config as configuration
 
 LENGTHS = [9, 1, 30, 30, 17, 2, 64, 30]
@@ -31,12 +30,6 @@ LENGTHS = [9, 1, 30, 30, 17, 2, 64, 30]
 
 def states(model, records: list[Record], name: str = "residues", layer: int = -1, max_tokens: int = 70):
     return packed_states(model, Sequences(records), CPU, max_tokens, layer, name)
-
-
-def worst(found: list[torch.Tensor], expected: list[torch.Tensor]) -> float:
-    """The worst row's relative L2 error."""
-    a, b = torch.cat(found), torch.cat(expected)
-    return float(((a - b).norm(dim=1) / b.norm(dim=1)).max())
 
 
 def turned(case, record: Record) -> Record:
@@ -174,40 +167,26 @@ def test_operations_grow_with_tokens(case):
 # From a FASTA to merged results
 
 
-@pytest.fixture
-def sharded(case, tmp_path):
-    """Two shards in a folder, and the records in input order; the last is the first again."""
+def test_the_whole_way(case, tmp_path):
+    """Of two shards; the last record is the first again."""
     fasta = case.fasta(tmp_path / "input.fasta", LENGTHS)
-    text = fasta.read_text()
-    fasta.write_text(text + ">twin\n" + text.split("\n")[1] + "\n")
-    records = read_all([fasta], case.family.alphabet)
-    shards.shard({None: records}, 2, tmp_path / "shards", case.family.cost)
-    return tmp_path
-
-
-def run(case, folder):
-    folders = [folder / f"embed/{shard}" for shard in range(2)]
-    for shard, output in enumerate(folders):
-        output.parent.mkdir(exist_ok=True)
-        assert embed(case, folder / f"shards/{shard}.fasta", output) == 0
-    records = folder / "shards/records.parquet"
-    summary = verify.check(folders, [records])
-    assert summary["sequences"].sum() == len(LENGTHS)
-    merge(folders, [records], folder / "all.h5", folder / "index.parquet")
-    with h5py.File(folder / "all.h5") as file:
-        return {name: file[name][:] for name in file}
-
-
-def test_the_whole_way(case, sharded):
-    found = run(case, sharded)
-    records = list(read_all([sharded / "input.fasta"], case.family.alphabet))
+    fasta.write_text(fasta.read_text() + ">twin\n" + fasta.read_text().split("\n")[1] + "\n")
+    run = SmallRun(tmp_path / "run")
+    run.embed(case.folder, fasta, **EVERYTHING)
+    assert run.check()["sequences"].sum() == len(LENGTHS)
+    run.merge()
+    found = read_embeddings(run.embeddings)
+    records = list(read_all([fasta], case.family.alphabet))
     expected = states(case.model, records)
     assert found["lengths"].tolist() == [*LENGTHS, LENGTHS[0]]
     assert np.diff(found["offsets"]).tolist() == [len(rows) for rows in expected]
     assert worst([torch.from_numpy(found["residues"])], expected) < 1e-5
-    assert worst([torch.from_numpy(found["mean"])], states(case.model, records, "mean")) < 1e-5
-    index = pd.read_parquet(sharded / "index.parquet")
-    assert index["duplicate_of"].tolist()[-1] == "s0"
+    for name in ("mean", "mean_all", "bos"):
+        assert worst([torch.from_numpy(found[name])], states(case.model, records, name)) < 1e-5
+    if not case.model.tokenizer.single_letters:
+        starts = [case.model.tokenizer.tokens(Sequences([record])).starts(0, 1) for record in records]
+        assert found["token_starts"][:, 0].tolist() == np.concatenate(starts).tolist()
+    assert pd.read_parquet(run.index)["duplicate_of"].tolist()[-1] == "s0"
 
 
 def test_an_interrupted_shard_resumes_to_the_same_bytes(case, tmp_path, monkeypatch):
