@@ -5,7 +5,6 @@ import runpy
 import shutil
 
 import dnabert_reference
-import h5py
 import numpy as np
 import pytest
 from Bio.SeqIO.FastaIO import SimpleFastaParser
