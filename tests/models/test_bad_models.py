@@ -136,7 +136,7 @@ def hundred_megabytes_of_config(folder):
         file.truncate(10**8)
 
 
-UNSAFE = "a .bin file is damaged, or holds more than weights, which can run code, and was not loaded"
+UNSAFE = "its weights are damaged, or hold more than weights, which can run code, and were not loaded"
 
 # What is done to a good model, and what the sentence must say.
 BAD_MODELS = {
@@ -156,8 +156,9 @@ BAD_MODELS = {
     "unknown type": (lambda f: edit_config(f, model_type="nonesuch"), "config.json"),
     "no type": (
         lambda f: (f / "config.json").write_text('{"hidden_size": 192}'),
-        "config.json",
+        "has no config.json, or one without a model_type",
     ),
+    "null for a type": (lambda f: edit_config(f, model_type=None), "has no config.json, or one without a model_type"),
     "no sizes": (lambda f: drop_from_config(f, "intermediate_size"), "lacks sizes"),
     "heads that do not fit": (lambda f: edit_config(f, num_attention_heads=7), "lacks sizes"),
     "text for a size": (lambda f: edit_config(f, hidden_size="large"), "lacks sizes"),
@@ -165,7 +166,7 @@ BAD_MODELS = {
     "a fraction of a layer": (lambda f: edit_config(f, num_hidden_layers=5.5), "lacks sizes"),
     "no epsilon": (lambda f: edit_config(f, layer_norm_eps=None), "lacks sizes"),
     "config.json damaged": (lambda f: truncate(f / "config.json", 50), "config.json"),
-    "config.json holds a list": (lambda f: (f / "config.json").write_text("[]"), "config.json"),
+    "config.json holds a list": (lambda f: (f / "config.json").write_text("[]"), "it is not a JSON object"),
     "truncated weights": (lambda f: truncate(f / "model.safetensors", 100_000), "weights"),
     "empty weights": (lambda f: truncate(f / "model.safetensors", 0), "weights"),
     "pointer of git-lfs": (pointer_of_git_lfs, "weights"),

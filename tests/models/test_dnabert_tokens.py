@@ -145,12 +145,14 @@ def test_a_tokenizer_of_another_model_is_refused(model, tmp_path):
         Source.of(hub.resolve(folder))
 
 
-def test_tokens_that_lose_letters_are_refused(model, tmp_path):
+@pytest.mark.parametrize("sequences", [[b"ACGTACGT"], [b"CGT", b"A"]])
+def test_tokens_that_lose_letters_are_refused(model, tmp_path, sequences):
+    """Some of them, or all of a sequence."""
     stored = json.loads((model / "tokenizer.json").read_text())
     stored["normalizer"] = {"type": "Replace", "pattern": {"String": "A"}, "content": ""}
     tokenizer = Source.of(hub.resolve(with_tokenizer(model, tmp_path / "m", json.dumps(stored)))).tokenizer
     with pytest.raises(UserError, match="do not add up to the letters"):
-        tokenizer.tokens(Sequences([Record("x", b"ACGTACGT", None, 0)])).counts  # noqa: B018 -- it waits for them
+        tokenizer.tokens(Sequences([Record("x", s, None, 0) for s in sequences])).counts  # noqa: B018 -- it waits for them
 
 
 def test_the_checksum_covers_the_tokenizer(model, tmp_path):

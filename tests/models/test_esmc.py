@@ -3,6 +3,7 @@
 Compared by relative L2 of the worst residue.
 """
 
+import io
 import json
 import re
 import shutil
@@ -105,12 +106,13 @@ def test_tokens_are_those_of_the_authors():
 
 
 def test_the_first_layout_of_biohub_is_the_same_model(tmp_path):
-    """With what Transformer Engine adds to its weights, be it a tensor or none."""
+    """With what Transformer Engine adds to its weights, be it a tensor, bytes or nothing."""
     shutil.copy(FAMILIES / "esmc-native-tiny/config.json", tmp_path)
     renamed = {transformer_engine(name): value for name, value in tensors(FAMILIES / "esmc-native-tiny").items()}
     assert "esmc.transformer.blocks.3.attn.layernorm_qkv.layer_norm_bias" in renamed
     extra = {"esmc.transformer.blocks.0.ffn._extra_state": None}
     extra["esmc.transformer.blocks.1.ffn._extra_state"] = torch.zeros(3, dtype=torch.uint8)
+    extra["esmc.transformer.blocks.2.ffn._extra_state"] = io.BytesIO(b"scales")
     torch.save(renamed | extra, tmp_path / "pytorch_model.bin")
     original = load(FAMILIES / "esmc-native-tiny")
     assert same_bits(load(tmp_path), original)
@@ -148,11 +150,14 @@ def evolutionaryscale(model) -> dict[str, torch.Tensor]:
     return found
 
 
+@pytest.mark.parametrize("config", [None, "{}", '{"library": "esm"}'])
 @pytest.mark.parametrize("place", ["", "data/weights"])
-def test_without_config_json_the_tensors_tell(tmp_path, place):
+def test_where_config_json_tells_nothing_the_tensors_tell(tmp_path, place, config):
     """As EvolutionaryScale publishes it, heads of 64."""
     reference = transformers_model(2, 128, 2, 512)
     (tmp_path / place).mkdir(parents=True, exist_ok=True)
+    if config is not None:
+        (tmp_path / "config.json").write_text(config)
     torch.save(evolutionaryscale(reference), tmp_path / place / "esmc_300m_2024_12_v0.pth")
     model, records = load(tmp_path), proteins()[:3]
     assert model.config == esmc.Config(2, 128, 2, 512, release=esmc.EVOLUTIONARYSCALE)

@@ -3,6 +3,7 @@
 Read without transformers, which takes longer to import than most checkpoints take to load.
 """
 
+import io
 import pickle
 import re
 import zipfile
@@ -110,7 +111,7 @@ class Checkpoint:
             # PyTorch's own message advises to load it nonetheless.
             if isinstance(error, pickle.UnpicklingError) or "weights_only" in str(error):
                 raise UserError(
-                    f"model {self.name}: a .bin file is damaged, or holds more than weights, which can run code, and was not "
+                    f"model {self.name}: its weights are damaged, or hold more than weights, which can run code, and were not "
                     "loaded; get the model as safetensors"
                 ) from None
             raise UserError(
@@ -146,7 +147,9 @@ def _readers(path: Path) -> dict[str, Reader]:
             # PyTorch never compresses; what is compressed could expand to more than memory holds.
             if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries.infolist()):
                 raise ValueError("the archive is compressed")
-    tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
+    # Bytes in memory, which run nothing: `_is_extra_state` knows what for.
+    with torch.serialization.safe_globals([io.BytesIO]):
+        tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
     if not isinstance(tensors, dict):
         raise ValueError("the file holds something else than named tensors")
     tensors = {key: value for key, value in tensors.items() if not _is_extra_state(key)}

@@ -34,7 +34,9 @@ def recognise(weights: Weights) -> tuple[Family, Config]:
         if family.accepts(fields, lambda: set(shapes())):
             return family, family.read_config(fields, weights.name, shapes)
     names = ", ".join(family.name for family in FAMILIES)
-    what = f"its config.json is of type {fields['model_type']}" if fields["model_type"] else "it has no config.json"
+    what = f"its config.json is of type {fields['model_type']}"
+    if not fields["model_type"]:
+        what = "it has no config.json, or one without a model_type"
     raise UserError(f"model {weights.name}: {what}; seqmill supports {names} checkpoints")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from seqmill.errors import UserError, first_line
 from seqmill.files import read_json, write_json
 
-# Where the weights of a folder with a config.json are, the best first; and where those that come without one.
+# Where weights are, the best first; the last can come without a config.json, or with one that says nothing of them.
 WEIGHTS, WEIGHTS_ALONE = ("model*.safetensors", "pytorch_model*.bin"), ("*.pth", "data/weights/*.pth")
 # ESMFold's config.json, the longest of those supported or refused by name, has some 5,000 bytes.
 MAX_CONFIG_BYTES = 10**6
@@ -51,13 +51,14 @@ def weight_files(folder: Path) -> list[Path]:
     Raises:
         UserError: no config.json or no weights, or something else under their names.
     """
-    patterns = WEIGHTS if (folder / "config.json").is_file() else WEIGHTS_ALONE
+    has_config = (folder / "config.json").is_file()
+    patterns = (*WEIGHTS, *WEIGHTS_ALONE) if has_config else WEIGHTS_ALONE
     for pattern in patterns:
         if files := sorted(folder.glob(pattern)):
             if odd := [path.name for path in files if not path.is_file()]:
                 raise UserError(f"model {folder}: {odd[0]} is not a file, or a broken link; complete the folder")
             return files
-    if patterns is WEIGHTS_ALONE:
+    if not has_config:
         raise UserError(f"model {folder}: has no config.json; give a folder as transformers' save_pretrained writes it")
     raise UserError(f"model {folder}: has no weights (model.safetensors or pytorch_model.bin); complete the folder")
 
@@ -73,10 +74,10 @@ def found(folder: Path) -> Weights:
 
 
 def read_config(weights: Weights) -> dict[str, Any]:
-    """The content of config.json; no more than an empty model_type where the weights come without one.
+    """The content of config.json, with an empty model_type where it says nothing of it or where there is none.
 
     Raises:
-        UserError: it is not a JSON object, or does not say of which type the model is.
+        UserError: it is not a JSON object, or its model_type is not text.
     """
     if not (Path(weights.folder) / "config.json").exists():
         return {"model_type": ""}
@@ -86,9 +87,12 @@ def read_config(weights: Weights) -> dict[str, Any]:
         if len(content) > MAX_CONFIG_BYTES:
             raise ValueError(f"it has more than {MAX_CONFIG_BYTES:,} bytes")
         config = json.loads(content)
+        if not isinstance(config, dict):
+            raise ValueError("it is not a JSON object")
         # Some copies of DNABERT's lack it.
-        if not isinstance(config.setdefault("model_type", ""), str) or not config:
+        config["model_type"] = config.get("model_type") or ""
+        if not isinstance(config["model_type"], str):
             raise ValueError("its model_type is not text")
         return config
-    except (OSError, ValueError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"model {weights.name}: its config.json cannot be used ({first_line(error)})") from None

@@ -75,8 +75,8 @@ class BytePairTokenizer:
             sizes = np.array([len(tokens) for tokens in found], dtype=np.int64)
             counts.append(sizes)
             ids.append(np.fromiter(itertools.chain.from_iterable(found), self.dtype, int(sizes.sum())))
-            letters = np.add.reduceat(self.lengths[ids[-1]], np.cumsum(sizes) - sizes)
-            if (letters != [len(text) for text in texts]).any():
+            ends = np.concatenate([[0], np.cumsum(self.lengths[ids[-1]])])[np.concatenate([[0], np.cumsum(sizes)])]
+            if (np.diff(ends) != [len(text) for text in texts]).any():
                 raise UserError(f"{self.path}: its tokens do not add up to the letters of a sequence; get it again")
         return np.concatenate(ids), np.concatenate(counts)
 
