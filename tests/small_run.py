@@ -12,7 +12,7 @@ from seqmill.inputs import shards
 from seqmill.inputs.alphabet import PROTEIN
 from seqmill.inputs.fasta import read_all
 from seqmill.models import hub
-from seqmill.models.esm2.family import cost
+from seqmill.models.esm2.family import COST as cost
 from seqmill.options import Settings
 from seqmill.outputs import verify
 from seqmill.outputs.merge import merge
