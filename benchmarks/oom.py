@@ -187,7 +187,7 @@ def is_right(case: Case, found: dict[str, Any]) -> bool:
         return right and size is not None and max(longest + 2, 256) <= size < case.batch_size
     right &= size is None
     if case.cause == "sequence":
-        return right and longest == case.giant and f"the sequence of {case.giant:,} residues" in advice
+        return right and longest == case.giant and f"the sequence of {case.giant:,} letters" in advice
     return right and found["batches_completed"] == 0 and "smaller model" in advice and longest is None
 
 

@@ -20,6 +20,16 @@ RUNS = {
     "2026-11-22_h200_engine_650M_peers.json": "ESM-2 650M, another run, with more peers and inputs",
     "2026-11-22_h200_engine_sizes.json": "Other sizes",
 }
+# Those of the other families, in a table of their own.
+FAMILY_RUNS = ("2026-11-25_h100_families_dnabert_esm.json", "2026-11-25_h100_families_t5_esmc.json")
+NAMES = {
+    "dnabert-s": "DNABERT-S",
+    "esmc-300M": "ESM-C 300M",
+    "esmc-600M": "ESM-C 600M",
+    "esm1b": "ESM-1b",
+    "prott5-xl": "ProtT5-XL",
+    "ankh-base": "Ankh base",
+}
 PARTS = {
     "import_s": "importing PyTorch",
     "read_s": "reading the FASTA",
@@ -35,6 +45,9 @@ INPUTS = {
     "stability_53614": "53,614 proteins of 43-50 residues",
     "yeast": "yeast",
     "ecoli": "*E. coli*",
+    "uniref90_10000_up_to_1022": "UniRef90 sample, up to 1,022 residues",
+    "metagenomics_opengenome2_100": "metagenomes, records of 8,192 bases",
+    "metagenomics_opengenome2_100x8192_500": "metagenomes, records of 500 bases",
 }
 PEER = "transformers, sorted and padded, SDPA"
 
@@ -45,7 +58,7 @@ def load(name: str) -> dict[str, Any]:
 
 def shown_input(name: str) -> str:
     """`uniref90_10000_x7` as people would say it."""
-    stem, _, repeats = name.partition("_x")
+    stem, _, repeats = name.removesuffix("x8192").replace("x8192_x", "_x").partition("_x")
     return INPUTS.get(stem, stem) + (f", {repeats} times" if repeats not in ("", "1") else "")
 
 
@@ -72,6 +85,34 @@ def row(found: dict[str, Any], peer: dict[str, Any], sustained: float, highest: 
     return "| " + " | ".join(cells) + " |"
 
 
+def family_row(found: dict[str, Any], sustained: float) -> str:
+    """One line of the table of the other families."""
+    what = found["what"] + (f" (one sequence in {found['every']})" if found["every"] > 1 else "")
+    letters = "bases" if "bases_per_s" in found else "residues"
+    cells = [what, NAMES[found["model"]], shown_input(found["input"])]
+    cells += [f"{shown(found[f'{letters}_per_s'])} {letters}", shown(found["tokens_per_s"])]
+    flops, times = found.get("TFLOP/s"), found.get("seqmill_times")
+    cells += [f"{flops / sustained:.2f}" if flops else "", f"{1 / times:.2f}" if times else "1.00"]
+    cells.append(f"{found['gpu_idle_share']:.1%}" if "gpu_idle_share" in found else "")
+    return "| " + " | ".join(cells) + " |"
+
+
+def family_table() -> Iterator[str]:
+    """The other families, each with its peers in the same run."""
+    runs = {name: load(name) for name in FAMILY_RUNS}
+    first = runs[FAMILY_RUNS[0]]
+    device, versions = first["device"].split(",")[0], first["versions"]
+    links = " and ".join(f"[run {number}](benchmarks/results/{name})" for number, name in enumerate(runs, 1))
+    yield f"**Other families** ({device}, PyTorch {versions['torch']}, flash-attn {versions['flash-attn']}; {links}):"
+    yield ""
+    yield "| | model | input | letters/s | tokens/s | of the ceiling | of seqmill's speed | GPU idle |"
+    yield "|---|---|---|---|---|---|---|---|"
+    for run in runs.values():
+        sustained = max(found["matmul_sustained_TFLOP/s"] for found in run["ceilings"].values())
+        yield from (family_row(found, sustained) for found in run["rows"])
+    yield ""
+
+
 def tables() -> Iterator[str]:
     """The lines between the marks in README.md."""
     for name, title in RUNS.items():
@@ -86,6 +127,7 @@ def tables() -> Iterator[str]:
         yield "|---|---|---|---|---|---|---|"
         yield from (row(found, peer, sustained, highest) for found in run["rows"])
         yield ""
+    yield from family_table()
     started = next(r for r in load(STARTED)["rows"] if "start" in r)
     yield f"From the start of the process to the first finished batch ({started['model']}, {shown_input(started['input'])}), seconds:"
     yield ""

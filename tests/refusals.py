@@ -21,7 +21,7 @@ from seqmill.inputs import shards
 from seqmill.inputs.alphabet import PROTEIN
 from seqmill.inputs.fasta import Record, read_all
 from seqmill.models import hub
-from seqmill.models.esm2.family import cost
+from seqmill.models.esm2.family import COST as cost
 from seqmill.models.weights import Weights
 
 WORKFLOW = REPOSITORY / "workflow"

@@ -37,7 +37,7 @@ def clock(monkeypatch):
 def test_time_left_is_predicted_by_cost(clock):
     """By residues the 100 short ones would take as long as the long one took."""
     job = Progress()
-    job.begin(COSTS, OFFSETS, 0)
+    job.begin(COSTS, OFFSETS, 0, "residues")
     clock.now = 660.0
     job.add(1)
     assert job.describe() == "1 of 101 sequences, 45 residues/s, 01:06 left"
@@ -49,7 +49,7 @@ def test_time_left_is_predicted_by_cost(clock):
 def test_time_left_goes_down_while_a_batch_is_computed(clock):
     """Nothing is counted then, and the rate is that of what was."""
     job = Progress()
-    job.begin(COSTS, OFFSETS, 0)
+    job.begin(COSTS, OFFSETS, 0, "residues")
     clock.now = 660.0
     job.add(1)
     for clock.now, left in ((690.0, "00:36"), (720.0, "00:06"), (750.0, "00:00")):
@@ -58,7 +58,7 @@ def test_time_left_goes_down_while_a_batch_is_computed(clock):
 
 def test_what_an_earlier_run_has_done_counts_but_not_for_the_rate(clock):
     job = Progress()
-    job.begin(COSTS, OFFSETS, 51)
+    job.begin(COSTS, OFFSETS, 51, "residues")
     assert job.describe() == "51 of 101 sequences, the longest first (300 residues)"
     clock.now = 10.0
     job.add(10)
@@ -70,14 +70,14 @@ def test_where_nothing_is_left_to_count_there_is_no_bar(first):
     """An empty file, or all that was left was to finish."""
     job = Progress()
     job.on_terminal, job.phase = True, "preparing the files"
-    job.begin(COSTS[:first], OFFSETS[: first + 1], first)
+    job.begin(COSTS[:first], OFFSETS[: first + 1], first, "residues")
     assert job.bar is None
     assert job.describe() == "preparing the files"
 
 
 def test_the_log_has_lines_at_growing_intervals(clock, caplog):
     job = Progress()
-    job.begin(np.ones(40_000), np.arange(40_001), 0)
+    job.begin(np.ones(40_000), np.arange(40_001), 0, "residues")
     with caplog.at_level(logging.INFO):
         lines = []
         for second in range(1, 36_001):
@@ -91,7 +91,7 @@ def test_the_log_has_lines_at_growing_intervals(clock, caplog):
 
 def test_the_log_has_one_line_after_a_batch_that_took_long(clock, caplog):
     job = Progress()
-    job.begin(COSTS, OFFSETS, 0)
+    job.begin(COSTS, OFFSETS, 0, "residues")
     with caplog.at_level(logging.INFO):
         for clock.now in (3_600.0, 3_600.1, 3_600.2, 4_199.0, 4_200.0):
             job.add(1)
@@ -112,7 +112,7 @@ def test_those_who_watch_hear_of_it_from_the_start_to_the_end(monkeypatch):
         wait_for("shard 7: starting\n")
         job.phase = "loading the model"
         wait_for("shard 7: loading the model\n")
-        job.begin(COSTS, OFFSETS, 0)
+        job.begin(COSTS, OFFSETS, 0, "residues")
         wait_for("shard 7: 0 of 101 sequences, the longest first (30,000 residues)\n")
         job.add(1)
         wait_for("shard 7: 1 of 101 sequences, ")
@@ -134,7 +134,7 @@ def test_nobody_watching_any_longer_does_no_harm():
     read_end, write_end = os.pipe()
     os.close(read_end)
     with Progress("shard 7", write_end) as job:
-        job.begin(COSTS, OFFSETS, 0)
+        job.begin(COSTS, OFFSETS, 0, "residues")
         job.add(101)
     assert job.descriptor is None
 
@@ -142,7 +142,7 @@ def test_nobody_watching_any_longer_does_no_harm():
 def test_a_job_that_runs_out_of_memory_has_not_finished():
     read_end, write_end = os.pipe()
     with Progress("shard 7", write_end) as job:
-        job.begin(COSTS, OFFSETS, 0)
+        job.begin(COSTS, OFFSETS, 0, "residues")
     os.close(write_end)
     assert b"finished" not in os.read(read_end, 4096)
 
@@ -176,7 +176,7 @@ def test_a_terminal_shows_what_a_job_does_and_then_a_bar(clock, monkeypatch, cap
         job.phase = "loading the model"
         while not caplog.messages:
             job.ended.wait(0.01)
-        job.begin(COSTS, OFFSETS, 0)
+        job.begin(COSTS, OFFSETS, 0, "residues")
         clock.now = 660.0
         job.add(1)
     assert caplog.messages == ["loading the model"]

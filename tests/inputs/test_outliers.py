@@ -5,7 +5,7 @@ import pytest
 from refusals import read
 
 from seqmill.inputs import outliers, shards
-from seqmill.models.esm2.family import cost
+from seqmill.models.esm2.family import COST as cost
 
 
 def shard(tmp_path, records: dict[str, str]) -> None:

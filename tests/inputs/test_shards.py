@@ -13,7 +13,7 @@ from refusals import GOOD, read, refusal, written
 
 from seqmill.inputs import shards
 from seqmill.inputs.fasta import Record
-from seqmill.models.esm2.family import cost as predicted_cost
+from seqmill.models.esm2.family import COST as predicted_cost
 
 COLUMNS = ["id", "length", "sequence_sha256", "shard", "row", "duplicate_of", "residues_replaced"]
 COLUMNS += ["description", "renamed_from"]

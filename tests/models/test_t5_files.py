@@ -255,6 +255,6 @@ def test_the_half_precision_that_loses_less():
 
 def test_cost_grows_with_operations():
     """Linear for short sequences; at 2,000 tokens attention costs as much as the rest."""
-    one, ten, two_thousand, four_thousand = family.cost(np.array([0, 9, 1_999, 3_999]))
+    one, ten, two_thousand, four_thousand = family.FAMILY.cost(np.array([0, 9, 1_999, 3_999]))
     assert ten / one == pytest.approx(10, rel=0.01)
     assert four_thousand / two_thousand == pytest.approx(3)

@@ -1,17 +1,20 @@
 """seqmill.open: vectors, residues and records by id, from every kind of result, and what it says where they are not."""
 
+import itertools
 import shutil
 import threading
 from pathlib import Path
 
+import dnabert_reference
 import h5py
 import numpy as np
 import pandas as pd
 import pytest
 import small_run as steps
+from Bio.SeqIO.FastaIO import SimpleFastaParser
 from damage import truncate
 from embeddings import read_embeddings
-from paths import REPOSITORY
+from paths import FAMILIES, REPOSITORY
 from refusals import refusal
 
 import seqmill
@@ -86,7 +89,8 @@ def test_of_several_layers_the_last_one_is_meant_unless_one_is_named(layers):
 def test_what_is_not_stored_is_said(merged, layers):
     found = seqmill.open(merged)
     assert "holds no residues; embed with model.pooling [mean, residues]" in refusal(found.residues, found.ids[0])
-    assert refusal(found.vectors, "bos").endswith("holds no bos per protein; it has mean")
+    assert "holds no token_starts; only residues of models" in refusal(found.token_starts, found.ids[0])
+    assert refusal(found.vectors, "bos").endswith("holds no bos per sequence; it has mean")
     assert refusal(seqmill.open(layers).vectors, layer=5).endswith("holds no mean of layer 5; it has 3, 6")
 
 
@@ -100,13 +104,36 @@ def test_without_a_vector_per_protein_residues_are_all(tiny_model, tmp_path):
     assert found.index.to_dict("list") == {"id": ["a", "b"], "length": [3, 5]}
 
 
+def test_tokens_of_several_letters_say_where_they_begin(tmp_path):
+    """DNA in pieces that a tokenizer makes: put together again, they are the sequence."""
+    model, fasta = dnabert_reference.write(tmp_path / "model"), FAMILIES / "nucleotides.fasta"
+    chosen = {"pooling": ("mean_all", "residues"), "layers": (1, 2), "invalid": "replace"}
+    assert steps.embed(model, fasta, tmp_path / "out", **chosen) == 0
+    found, library = seqmill.open(tmp_path / "out"), dnabert_reference.tokenizer(model)
+    assert found.datasets == [
+        "mean_all_layer1",
+        "mean_all_layer2",
+        "residues_layer1",
+        "residues_layer2",
+        "token_starts",
+    ]
+    sequence = next(sequence for name, sequence in SimpleFastaParser(fasta.open()) if name.split()[0] == "phix_500")
+    starts = found.token_starts("phix_500")
+    pieces = [sequence[start:stop] for start, stop in itertools.pairwise([*starts.tolist(), len(sequence)])]
+    assert pieces == library.encode(sequence, add_special_tokens=False).tokens
+    for layer in (None, 1):
+        assert found.residues("phix_500", layer=layer).shape == (len(starts), 24)
+    assert "holds no residues of layer 0; it has 1, 2" in refusal(found.residues, "phix_500", 0)
+    assert "holds no token_starts per sequence; it has mean_all" in refusal(found.vectors, "token_starts")
+
+
 def test_an_unknown_id_names_similar_ones(merged):
     found = seqmill.open(merged)
     known = found.ids[0]
     for wrong in (known[:-1], known[:3] + "_" + known[4:]):
-        with pytest.raises(KeyError, match=f"there is no protein {wrong} among these 24; did you mean .*{known[:3]}"):
+        with pytest.raises(KeyError, match=f"there is no sequence {wrong} among these 24; did you mean .*{known[:3]}"):
             found[wrong]
-    with pytest.raises(KeyError, match=r"there is no protein 17 among these 24"):
+    with pytest.raises(KeyError, match=r"there is no sequence 17 among these 24"):
         found[17]
 
 
@@ -125,12 +152,12 @@ def test_files_of_version_0_1_are_read(tmp_path):
 
 def test_it_says_what_it_is(layers, merged):
     shown = repr(seqmill.open(layers))
-    assert shown.startswith("<Embeddings of 24 proteins: bos_layer3 (24 x 192, float32), ")
+    assert shown.startswith("<Embeddings of 24 sequences: bos_layer3 (24 x 192, float32), ")
     assert "demo in float32" in shown
     found = seqmill.open(merged)
     found.close()
     found.close()
-    assert repr(found) == f"<Embeddings of 24 proteins, closed: {merged / 'embeddings.h5'}>"
+    assert repr(found) == f"<Embeddings of 24 sequences, closed: {merged / 'embeddings.h5'}>"
     with pytest.raises(ValueError, match="are closed; open them again"):
         found.vectors()
 
@@ -199,6 +226,6 @@ def test_an_index_of_another_result_is_refused(merged, tmp_path):
     pd.read_parquet(merged / "index.parquet")[1:].to_parquet(tmp_path / "out/index.parquet")
     found = seqmill.open(tmp_path / "out")
     with pytest.raises(
-        seqmill.UserError, match=r"lists other proteins than .*; put the two files of one result together"
+        seqmill.UserError, match=r"lists other sequences than .*; put the two files of one result together"
     ):
         print(found.index)

@@ -17,12 +17,15 @@ from small_run import SmallRun
 
 from seqmill.engine.batching import PackedBatches
 from seqmill.engine.pipeline import Pipeline
+from seqmill.engine.task import Task, read_sequences
 from seqmill.errors import UserError
 from seqmill.inputs.fasta import Record, read_all, read_records
 from seqmill.inputs.sequences import Sequences
 from seqmill.models import hub, registry
 from seqmill.models.source import Source
+from seqmill.options import Settings
 from seqmill.outputs.datasets import resolve
+from seqmill.outputs.embedding_file import EmbeddingFile
 from seqmill.planning import config as configuration
 
 LENGTHS = [9, 1, 30, 30, 17, 2, 64, 30]
@@ -187,6 +190,21 @@ def test_the_whole_way(case, tmp_path):
         starts = [case.model.tokenizer.tokens(Sequences([record])).starts(0, 1) for record in records]
         assert found["token_starts"][:, 0].tolist() == np.concatenate(starts).tolist()
     assert pd.read_parquet(run.index)["duplicate_of"].tolist()[-1] == "s0"
+
+
+def test_the_space_that_is_asked_for_is_what_values_take(case, tmp_path):
+    fasta = case.fasta(tmp_path / "x.fasta", LENGTHS)
+    text = fasta.read_text()
+    fasta.write_text(text + ">twin\n" + text.split("\n")[1] + "\n")
+    settings = {"pooling": ("mean", "residues"), "layers": (1, 2)}
+    assert embed(case, fasta, tmp_path / "out", **settings) == 0
+    source = Source.of(hub.resolve(str(case.folder)))
+    sequences = read_sequences(fasta, source, "error", "error")
+    tokens = source.tokenizer.tokens(sequences)
+    task = Task.resolve(source, sequences, tokens, Settings(**settings), torch.float32)
+    with EmbeddingFile(tmp_path / "out/embeddings.h5") as file:
+        assert task.bytes_to_store(0) == sum(extent.rows * extent.dataset.row_bytes for extent in file.extents.values())
+    assert task.bytes_to_store(sequences.distinct) == 0
 
 
 def test_an_interrupted_shard_resumes_to_the_same_bytes(case, tmp_path, monkeypatch):

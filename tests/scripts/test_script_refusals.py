@@ -51,7 +51,7 @@ def test_what_show_says_of_reading_is_python_that_runs(small_run):
     assert said[-1].endswith("and run: snakemake --profile profiles/local")
     program = "\n".join(line.strip() for line in said if line.startswith("    "))
     assert program.count("import") == 2
-    program += "\nassert (e.vectors() == mean).all() and e.ids == index.id.tolist()"
+    program += "\nassert (e.vectors() == vectors).all() and e.ids == index.id.tolist()"
     environment = os.environ | {"PYTHONPATH": str(SCRIPTS.parent)}
     assert run_python("-c", program, env=environment).returncode == 0
 

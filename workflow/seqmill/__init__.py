@@ -1,4 +1,4 @@
-"""seqmill: protein sequences to language-model embeddings, on every GPU it is given."""
+"""seqmill: biological sequences to language-model embeddings, on every GPU it is given."""
 
 import importlib
 from typing import TYPE_CHECKING, Any

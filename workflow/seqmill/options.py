@@ -101,7 +101,8 @@ OPTIONS = (
         Text("a hub id such as facebook/esm2_t33_650M_UR50D, or the path of a folder with config.json and weights"),
         "facebook/esm2_t33_650M_UR50D",
         "the model",
-        "A folder is as `save_pretrained` writes it: `config.json` and `model.safetensors` (or `pytorch_model.bin`).",
+        "README.md lists the models. A folder is as `save_pretrained` writes it, with the tokenizer's files of DNABERT and T5; "
+        "EvolutionaryScale's ESM-C is its .pth alone.",
         flag="--model",
     ),
     _result(
@@ -118,7 +119,7 @@ OPTIONS = (
         Choice(DTYPES),
         "auto",
         "what to compute in",
-        "auto: bfloat16 on GPUs from Ampere on, float16 on older ones, float32 on the CPU.",
+        "auto: bfloat16 on GPUs from Ampere on (ProtT5 and ProstT5: float16), float16 on older ones, float32 on the CPU.",
     ),
     _result(
         "model",
@@ -126,7 +127,7 @@ OPTIONS = (
         Several(names={"last": -1}),
         "last",
         "hidden states to take: 0 the embeddings, -1 the last layer",
-        "Only the last layer's states pass the final layer norm, as in fair-esm and transformers.",
+        "Only the last layer's states pass the final norm, where a model has one, as in fair-esm and transformers.",
     ),
     _result(
         "model",
@@ -151,7 +152,8 @@ OPTIONS = (
         Choice(("full",)),
         "full",
         "sequences of any length are embedded whole",
-        "ESM-2 was trained on up to 1,022 residues; longer ones work, but further from what it has seen.",
+        "Longer ones than a model was trained on (1,022 residues: ESM-2; the others: README.md) are further from what it has "
+        "seen; ESM-1b and ESM-1v cannot take them, and refuse the file.",
         changes_result=True,
     ),
     _result(
@@ -228,8 +230,8 @@ OPTIONS = (
         "auto",
         "FlashAttention-2 from the flash-attn package, from PyTorch (torch), or seqmill's own in Triton, or standard "
         "attention (sdpa)",
-        "auto takes the first of flash-attn, torch and sdpa that works, and where kernels are compiled triton if it is "
-        "faster on this GPU; any other runs or is an error.",
+        "auto takes the first of flash-attn, torch and sdpa that works (DNABERT and T5: of flash-attn, DNABERT's only, triton "
+        "and sdpa), and where kernels are compiled triton if it is faster on this GPU; any other runs or is an error.",
     ),
     _speed(
         "compile",

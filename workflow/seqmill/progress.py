@@ -21,7 +21,7 @@ BAR = "{percentage:3.0f}%|{bar}| {desc}, {elapsed}<{remaining}"
 class Progress:
     """Counts the sequences of a job, which it computes longest first; use as a context manager around the whole job.
 
-    Time left is predicted by the cost of what is left: residues of long sequences take longer than those of short ones.
+    Time left is predicted by the cost of what is left: letters of long sequences take longer than those of short ones.
 
     Args:
         name: of the job, in lines for people.
@@ -34,7 +34,8 @@ class Progress:
     def __init__(self, name: str = "", descriptor: int | None = None):
         self.name, self.descriptor = name, _watched(descriptor)
         self.phase = "starting"
-        self.costs = self.residues = np.zeros(1)
+        self.costs = self.offsets = np.zeros(1)
+        self.letters = "letters"
         self.first = self.done = 0
         self.total: int | None = None
         self.created = self.begun = self.counted = time.monotonic()
@@ -65,15 +66,16 @@ class Progress:
             seconds = tqdm.format_interval(time.monotonic() - self.created)
             self._tell(f"finished, {self.total:,} sequences in {seconds}")
 
-    def begin(self, costs: np.ndarray, offsets: np.ndarray, first: int) -> None:
+    def begin(self, costs: np.ndarray, offsets: np.ndarray, first: int, letters: str) -> None:
         """Start to count.
 
         Args:
             costs: (N,) relative time of each sequence in the order of computing.
-            offsets: (N + 1,) where each begins, in residues.
+            offsets: (N + 1,) where each begins, in letters.
             first: how many of them an earlier run has finished.
+            letters: what the letters are, for people.
         """
-        self.costs, self.residues = np.concatenate([[0], np.cumsum(costs)]), offsets
+        self.costs, self.offsets, self.letters = np.concatenate([[0], np.cumsum(costs)]), offsets, letters
         self.first = self.done = first
         self.begun = self.counted = time.monotonic()
         # Last: the other thread takes it for the sign that there is something to count.
@@ -81,7 +83,7 @@ class Progress:
         if first == self.total:
             return
         longest = offsets[first + 1] - offsets[first]
-        phase = f"{first:,} of {self.total:,} sequences, the longest first ({longest:,} residues)"
+        phase = f"{first:,} of {self.total:,} sequences, the longest first ({longest:,} {letters})"
         if self.on_terminal:
             # Before the phase, which the other thread logs where there is no bar.
             self.bar = tqdm(total=self.costs[-1], initial=self.costs[first], bar_format=BAR, desc=phase)
@@ -112,8 +114,8 @@ class Progress:
         return f"{self._counts()}, {tqdm.format_interval(left)} left"
 
     def _counts(self) -> str:
-        rate = (self.residues[self.done] - self.residues[self.first]) / max(self.counted - self.begun, 1e-3)
-        return f"{self.done:,} of {self.total:,} sequences, {rate:,.0f} residues/s"
+        rate = (self.offsets[self.done] - self.offsets[self.first]) / max(self.counted - self.begun, 1e-3)
+        return f"{self.done:,} of {self.total:,} sequences, {rate:,.0f} {self.letters}/s"
 
     def _keep_telling(self) -> None:
         wait: float = FIRST_AFTER_S

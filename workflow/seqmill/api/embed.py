@@ -48,7 +48,7 @@ def embed(
     output: str | os.PathLike[str] | None = None,
     **settings: Any,
 ) -> Embeddings:
-    """Embed proteins with a language model, on a GPU if there is one, else on the CPU.
+    """Embed proteins, or DNA, with a language model, on a GPU if there is one, else on the CPU.
 
     A sequence that comes more than once is computed once. Numbers and defaults are those of the command `seqmill embed`.
     It can be called from any thread; two calls never share a GPU but wait for one another.
@@ -57,13 +57,15 @@ def embed(
         sequences: the path of a FASTA file, plain or gzip; or a dict of ids and sequences; or a list, or anything else
             to iterate over, of sequences, whose ids are then "1", "2" and so on, or of Biopython's records, which have
             ids. All are checked as a file is.
-        model: a hub id, or the path of a folder with config.json and weights.
+        model: a hub id, or the path of a folder with config.json and weights. It says which letters the sequences may
+            have: amino acids, or bases for a model of DNA.
         output: a folder for the result, as the command writes it; an interrupted call with the same folder resumes. None
             is a temporary one, which is removed when what is returned is closed or no longer used.
         settings: those of config.yaml by name and value: `revision`, `dtype`, `layers` ("last", a number or several),
-            `pooling` ("mean", "bos", "residues", or several of them), `invalid`, `duplicate_ids`, `batch_size`,
-            `dataloader_workers`, `attention`, `compile`, `streams`, `pin_memory`, `expandable_segments`, `on_oom`; and
-            `device` ("auto", "cpu", "cuda", "cuda:1") and `overwrite` (a finished result of other settings in `output`).
+            `pooling` ("auto", "mean", "mean_all", "bos", "residues", or several of them), `invalid`, `duplicate_ids`,
+            `batch_size`, `dataloader_workers`, `attention`, `compile`, `streams`, `pin_memory`, `expandable_segments`,
+            `on_oom`; and `device` ("auto", "cpu", "cuda", "cuda:1") and `overwrite` (a finished result of other settings
+            in `output`).
             With on_oom="retry" a smaller batch is tried in this process, three times at most.
 
     Raises:

@@ -142,7 +142,8 @@ class Job:
         state = self.partial.load(report.identity(task), task.datasets, sequences)
         if state.done:
             done, share = f"{state.done:,} of {sequences.distinct:,} sequences", f"{sequences.share(state.done):.0%}"
-            log.info("resuming after %s (%s of the residues), which an earlier run finished", done, share)
+            letters = task.source.alphabet.members
+            log.info("resuming after %s (%s of the %s), which an earlier run finished", done, share, letters)
         return state
 
     def _in_force(self, state: State, device: torch.device) -> tuple[Settings, str]:
@@ -197,7 +198,7 @@ class Job:
     def _compute(self, batches: PackedBatches, pin_memory: bool) -> None:
         """Run all batches into the partial result's file."""
         task, sequences, timing = self.task, self.task.sequences, self.pipeline.timing
-        self.progress.begin(task.costs, sequences.offsets, batches.first)
+        self.progress.begin(task.costs, sequences.offsets, batches.first, task.source.alphabet.members)
         prefetched = loader(batches, self.choices["dataloader_workers"].value, pin_memory)
         try:
             self.pipeline.run(

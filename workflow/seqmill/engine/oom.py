@@ -172,7 +172,7 @@ def advise(work: Work, usage: Usage, recommended: int | None, expandable_segment
     if work.dtype == "float32":
         advice.append("set model.dtype to bfloat16 (float16 before Ampere): it halves the memory")
     if recommended is None and work.longest_sequence is not None:
-        advice.append(f"remove the sequence of {work.longest_sequence:,} residues, or use a GPU with more memory")
+        advice.append(f"remove the sequence of {work.longest_sequence:,} letters, or use a GPU with more memory")
     if recommended is None:
         advice.append("use a smaller model, or a GPU with more memory")
     return advice
@@ -225,7 +225,7 @@ def describe(content: dict[str, Any]) -> str:
     """The report for people: what ran out, and what to do."""
     device, batch = content["device"], content["sequences_in_batch"]
     doing = (
-        f"a batch of {batch:,} sequences (longest {content['longest_sequence']:,} residues, batch size {content['batch_size']:,} tokens)"
+        f"a batch of {batch:,} sequences (longest {content['longest_sequence']:,} letters, batch size {content['batch_size']:,} tokens)"
         if batch
         else "preparing the first batch"
     )

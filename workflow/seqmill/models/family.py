@@ -3,6 +3,7 @@
 A family is a folder: its sizes and tokens, its network, and a `Family`; and a line in `registry.FAMILIES`.
 """
 
+import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -122,6 +123,47 @@ class Known:
 
     revision: str
     files: Mapping[str, str]
+
+
+def cost_in_tokens(
+    par_tokens: float, special_tokens: int, letters_per_token: float = 1.0
+) -> Callable[[np.ndarray], np.ndarray]:
+    """A `Family.cost` that is linear plus quadratic in tokens, float64: the time of so many tokens without attention.
+
+    Args:
+        par_tokens: the tokens of a sequence for which attention costs as much as the rest of a layer.
+        special_tokens: of a sequence.
+    """
+
+    def cost(lengths: np.ndarray) -> np.ndarray:
+        tokens = lengths / letters_per_token + special_tokens
+        return tokens * (1 + tokens / par_tokens)
+
+    return cost
+
+
+def operations(token_counts: np.ndarray, matrices: int, attended: int, layers: int) -> float:
+    """What `Model.flops` gives for a transformer whose layers are all alike.
+
+    Args:
+        token_counts: (S,).
+        matrices: numbers in the matrices of a layer.
+        attended: heads x head size, the width in which a layer compares tokens.
+    """
+    tokens = token_counts.astype(np.float64)
+    return float((tokens * (2 * matrices + 4 * attended * tokens)).sum() * layers)
+
+
+def built_by(module: str, name: str) -> "Callable[[Config, Checkpoint, Tokenizer, Kernels, torch.dtype], Model]":
+    """A `Family.build`: the `from_checkpoint` of a model, which is imported only then.
+
+    Planning and sharding ask for the alphabet and must not wait for torch.
+    """
+
+    def build(*arguments: Any) -> Model:
+        return getattr(importlib.import_module(module), name).from_checkpoint(*arguments)
+
+    return build
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 import xxhash
 
-from seqmill.errors import first_line
+from seqmill.errors import UserError, first_line
 from seqmill.files import reports_full_disk
 from seqmill.outputs.datasets import Dataset
 from seqmill.outputs.layout import offsets
@@ -138,6 +138,21 @@ class EmbeddingFile:
         extent = self.extents[name]
         shape, dtype = (extent.rows, extent.dataset.width), extent.dataset.dtype
         return np.memmap(self.path, dtype, "r", extent.offset, shape) if 0 not in shape else np.empty(shape, dtype)
+
+    def read(self, dataset: Dataset, first: int, last: int) -> np.ndarray:
+        """Some rows of a dataset, through the open file: whatever has its name by now, and from any thread.
+
+        Raises:
+            UserError: the file was cut off since it was opened.
+        """
+        values = np.empty((last - first, dataset.width), dataset.dtype)
+        left = memoryview(values.reshape(-1).view(np.uint8))
+        position = self.extents[dataset.name].offset + first * dataset.row_bytes
+        while left:
+            if not (count := os.preadv(self.descriptor, [left], position)):
+                raise UserError(f"{self.path}: ends too early; copy the result again")
+            position, left = position + count, left[count:]
+        return values
 
     def blocks(self, name: str, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Sequences `rows` and their values in ascending order, about BLOCK_BYTES at a time."""

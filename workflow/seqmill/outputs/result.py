@@ -3,10 +3,10 @@
 import seqmill
 
 with seqmill.open("results") as e:
-    e["P0A6F5"]             # the protein's vector
-    e.residues("P0A6F5")    # a row per residue, where they were stored
+    e["P0A6F5"]             # the sequence's vector
+    e.residues("P0A6F5")    # a row per residue (DNA: token), where they were stored
     e.to_frame()            # all vectors as a DataFrame
-    e.index                 # length, description, ... of each protein
+    e.index                 # length, description, ... of each sequence
 """
 
 import difflib
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from seqmill.errors import UserError
-from seqmill.outputs.datasets import Dataset
+from seqmill.outputs.datasets import TOKEN_STARTS, Dataset
 from seqmill.outputs.embedding_file import Damaged, EmbeddingFile
 from seqmill.outputs.names import EMBEDDINGS, INDEX, OOM
 
@@ -59,7 +59,7 @@ def _find(folder: Path) -> Path:
 
 
 class Embeddings:
-    """The embeddings of N proteins. Use as a context manager, or `close` it; it may be read from several threads.
+    """The embeddings of N sequences. Use as a context manager, or `close` it; it may be read from several threads.
 
     What it returns are copies: they stay valid when it is closed.
 
@@ -69,7 +69,7 @@ class Embeddings:
 
     Attributes:
         path: the file.
-        lengths: (N,) int64, letters of each protein, in the order of the ids.
+        lengths: (N,) int64, letters of each sequence, in the order of the ids.
 
     Raises:
         UserError: there is no such file, or it is damaged.
@@ -98,55 +98,66 @@ class Embeddings:
     def __iter__(self) -> Iterator[str]:
         return iter(self.ids)
 
-    def __contains__(self, protein: object) -> bool:
-        return protein in self._rows
+    def __contains__(self, sequence: object) -> bool:
+        return sequence in self._rows
 
-    def __getitem__(self, protein: str) -> np.ndarray:
-        """(width,) float32, the vector of a protein: `mean` if that is stored, else the first other; of the last layer.
+    def __getitem__(self, sequence: str) -> np.ndarray:
+        """(width,) float32, a sequence's vector by its id: `mean` if that is stored, else the first other; of the last layer.
 
         Raises:
-            KeyError: there is no such protein; names some with a similar id.
+            KeyError: there is no such sequence; names some with a similar id.
             UserError: only residues are stored.
         """
-        return self.vector(protein)
+        return self.vector(sequence)
 
-    def vector(self, protein: str, name: str | None = None, layer: int | None = None) -> np.ndarray:
-        """(width,) float32, one vector of a protein; `name` and `layer` as for `vectors`."""
-        row = self._row(protein)
-        dataset = self._pooled(name, layer)
-        return _read(self._open_file, dataset, row, row + 1)[0]
+    def vector(self, sequence: str, name: str | None = None, layer: int | None = None) -> np.ndarray:
+        """(width,) float32, one vector of a sequence; `name` and `layer` as for `vectors`."""
+        row = self._row(sequence)
+        return self._open_file.read(self._pooled(name, layer), row, row + 1)[0]
 
-    def residues(self, protein: str, layer: int | None = None) -> np.ndarray:
-        """(length, width) float16 or float32, a row for each residue of a protein.
+    def residues(self, sequence: str, layer: int | None = None) -> np.ndarray:
+        """(tokens, width) float16 or float32, a row for each residue; of DNA for each token, see `token_starts`.
 
         Args:
             layer: one that is stored; None is the last of them.
 
         Raises:
-            KeyError: there is no such protein.
+            KeyError: there is no such sequence.
             UserError: residues, or that layer, are not stored.
         """
-        row, file = self._row(protein), self._open_file
-        stored = [dataset for dataset in file.datasets if dataset.is_per_token]
+        stored = [e for e in self._open_file.datasets if e.is_per_token and e.name != TOKEN_STARTS]
         if not stored:
             raise UserError(
                 f"{self.path}: holds no residues; embed with model.pooling [mean, residues] in config.yaml "
                 '(pooling=["mean", "residues"] in Python)'
             )
-        dataset = self._of_layer(stored, layer)
-        return _read(file, dataset, int(file.offsets[row]), int(file.offsets[row + 1]))
+        return self._per_token(sequence, self._of_layer(stored, layer))
+
+    def token_starts(self, sequence: str) -> np.ndarray:
+        """(tokens,) int32, where in the sequence, counted from 0, the letters of each row of `residues` begin.
+
+        Raises:
+            KeyError: there is no such sequence.
+            UserError: they are not stored: there are no residues, or each row is one letter.
+        """
+        stored = [dataset for dataset in self._open_file.datasets if dataset.name == TOKEN_STARTS]
+        if not stored:
+            raise UserError(
+                f"{self.path}: holds no {TOKEN_STARTS}; only residues of models with tokens of several letters do"
+            )
+        return self._per_token(sequence, stored[0])[:, 0]
 
     def vectors(self, name: str | None = None, layer: int | None = None) -> np.ndarray:
-        """(N, width) float32, a row for each protein in the order of the ids.
+        """(N, width) float32, a row for each sequence in the order of the ids.
 
         Args:
-            name: mean or bos, or a name of `datasets`; None is mean if that is stored, else the first other.
+            name: mean, mean_all or bos, or a name of `datasets`; None is mean if that is stored, else the first other.
             layer: one that is stored; None is the last of them.
 
         Raises:
             UserError: it is not stored.
         """
-        return _read(self._open_file, self._pooled(name, layer), 0, len(self))
+        return self._open_file.read(self._pooled(name, layer), 0, len(self))
 
     def to_frame(self, name: str | None = None, layer: int | None = None) -> "pd.DataFrame":
         """The vectors as a DataFrame of N rows, indexed by id; arguments as for `vectors`."""
@@ -189,17 +200,17 @@ class Embeddings:
             return pd.DataFrame({"id": self.ids, "length": self.lengths})
         table = pd.read_parquet(path)
         if table["id"].tolist() != self.ids:
-            raise UserError(f"{path}: lists other proteins than {self.path}; put the two files of one result together")
+            raise UserError(f"{path}: lists other sequences than {self.path}; put the two files of one result together")
         for name in {"duplicate_of", "renamed_from"} & set(table.columns):
             table[name] = table[name].astype(object).where(table[name].notna(), None)
         return table
 
     def __repr__(self) -> str:
         if self._file is None:
-            return f"<Embeddings of {len(self):,} proteins, closed: {self.path}>"
+            return f"<Embeddings of {len(self):,} sequences, closed: {self.path}>"
         stored = (f"{e.dataset.name} ({e.rows:,} x {e.dataset.width}, {e.dataset.dtype})" for e in self._extents)
         about = f"{self.attributes.get('model')} in {self.attributes.get('dtype')}"
-        return f"<Embeddings of {len(self):,} proteins: {', '.join(stored)}; {about}; {self.path}>"
+        return f"<Embeddings of {len(self):,} sequences: {', '.join(stored)}; {about}; {self.path}>"
 
     @property
     def _open_file(self) -> EmbeddingFile:
@@ -213,20 +224,24 @@ class Embeddings:
 
     @cached_property
     def _rows(self) -> dict[str, int]:
-        return {protein: row for row, protein in enumerate(self.ids)}
+        return {sequence: row for row, sequence in enumerate(self.ids)}
 
-    def _row(self, protein: str) -> int:
-        if protein in self._rows:
-            return self._rows[protein]
-        wanted = str(protein)
+    def _row(self, sequence: str) -> int:
+        if sequence in self._rows:
+            return self._rows[sequence]
+        wanted = str(sequence)
         # First what is quickly found among millions.
         close = list(islice((other for other in self.ids if wanted and wanted in other), 3))
         close = close or difflib.get_close_matches(wanted, self.ids[:COMPARED], 3)
         advice = f"; did you mean {' or '.join(close)}?" if close else ""
-        raise KeyError(f"there is no protein {wanted} among these {len(self):,}{advice}")
+        raise KeyError(f"there is no sequence {wanted} among these {len(self):,}{advice}")
+
+    def _per_token(self, sequence: str, dataset: Dataset) -> np.ndarray:
+        row, offsets = self._row(sequence), self._open_file.offsets
+        return self._open_file.read(dataset, int(offsets[row]), int(offsets[row + 1]))
 
     def _pooled(self, name: str | None, layer: int | None) -> Dataset:
-        """The dataset with a vector per protein that is meant."""
+        """The dataset with a vector per sequence that is meant."""
         pooled = [dataset for dataset in self._open_file.datasets if not dataset.is_per_token]
         if not pooled:
             raise UserError(
@@ -239,7 +254,7 @@ class Embeddings:
         if name is None:
             name = "mean" if "mean" in names else names[0]
         if name not in names:
-            raise UserError(f"{self.path}: holds no {name} per protein; it has {', '.join(names)}")
+            raise UserError(f"{self.path}: holds no {name} per sequence; it has {', '.join(names)}")
         return self._of_layer([dataset for dataset in pooled if dataset.representation == name], layer)
 
     def _of_layer(self, stored: list[Dataset], layer: int | None) -> Dataset:
@@ -268,18 +283,6 @@ def _opened(path: Path) -> EmbeddingFile:
         file.__exit__()
         raise UserError(f"{path}: is damaged, or was rewritten by another program; copy the result again")
     return file
-
-
-def _read(file: EmbeddingFile, dataset: Dataset, first: int, last: int) -> np.ndarray:
-    """Some rows of a dataset, through the open file: whatever has its name by now, and from any thread."""
-    values = np.empty((last - first, dataset.width), dataset.dtype)
-    left = memoryview(values.reshape(-1).view(np.uint8))
-    position = file.extents[dataset.name].offset + first * dataset.row_bytes
-    while left:
-        if not (count := os.preadv(file.descriptor, [left], position)):
-            raise UserError(f"{file.path}: ends too early; copy the result again")
-        position, left = position + count, left[count:]
-    return values
 
 
 def _dispose(file: EmbeddingFile, temporary: Path | None) -> None:

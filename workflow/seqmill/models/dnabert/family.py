@@ -1,21 +1,12 @@
 """DNABERT-2 and DNABERT-S as a family: what seqmill has to know before a model is loaded. Imports no torch."""
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Any
 
 from seqmill.inputs.alphabet import NUCLEOTIDE
 from seqmill.models.dnabert.config import ALIBI, Config
 from seqmill.models.dnabert.tokens import FILE, BytePairTokenizer
-from seqmill.models.family import Family, Tokenizer
-
-if TYPE_CHECKING:
-    import torch
-
-    from seqmill.kernels.operators import Kernels
-    from seqmill.models.checkpoint import Checkpoint
-    from seqmill.models.dnabert.network import DNABERT
+from seqmill.models.family import Family, built_by, cost_in_tokens
 
 # Bases of a token on average: 4.3 to 5.3 in records of metagenomes.
 LETTERS_PER_TOKEN = 4.75
@@ -38,22 +29,6 @@ def accepts(fields: Mapping[str, Any], tensor_names: Callable[[], set[str]]) -> 
     )
 
 
-def cost(lengths: np.ndarray) -> np.ndarray:
-    """Relative time to embed sequences of these lengths: linear plus quadratic in tokens, float64."""
-    tokens = lengths / LETTERS_PER_TOKEN + BytePairTokenizer.leading + BytePairTokenizer.trailing
-    return tokens * (1 + tokens / ATTENTION_PAR_TOKENS)
-
-
-def build(
-    config: Config, checkpoint: "Checkpoint", tokenizer: Tokenizer, kernels: "Kernels", dtype: "torch.dtype"
-) -> "DNABERT":
-    """The packed encoder with a checkpoint's weights, see `DNABERT.from_checkpoint`."""
-    # Only here: planning and sharding ask for the alphabet and must not wait for torch.
-    from seqmill.models.dnabert.network import DNABERT
-
-    return DNABERT.from_checkpoint(config, checkpoint, tokenizer, kernels, dtype)
-
-
 def licence(_: Config, __: str) -> str:
     """Of DNABERT-2 and DNABERT-S."""
     return "Apache-2.0"
@@ -63,10 +38,10 @@ FAMILY = Family(
     "DNABERT",
     accepts,
     NUCLEOTIDE,
-    cost,
+    cost_in_tokens(ATTENTION_PAR_TOKENS, 2, LETTERS_PER_TOKEN),
     Config.read,
     BytePairTokenizer,
-    build,
+    built_by("seqmill.models.dnabert.network", "DNABERT"),
     licence,
     hub_ids=HUB_IDS,
     files=("config.json", FILE),

@@ -17,7 +17,7 @@ from seqmill.kernels.operators import Kernels, Operators
 from seqmill.kernels.packing import Batch
 from seqmill.models.checkpoint import Checkpoint
 from seqmill.models.dnabert.config import Config, refuse_plain_bert
-from seqmill.models.family import Tokenizer
+from seqmill.models.family import Tokenizer, operations
 
 # Our modules, and those of the checkpoint whose weights they hold; * is the layer.
 TENSORS = {
@@ -139,8 +139,7 @@ class DNABERT(nn.Module):
 
     def flops(self, token_counts: np.ndarray, layers: int | None = None) -> float:
         """See `family.Model.flops`."""
-        tokens, width = token_counts.astype(np.float64), self.config.hidden_size
-        products = 2 * (4 * width**2 + 3 * width * self.config.intermediate_size)
-        attention = 4 * width * tokens
+        width = self.config.width
+        matrices = width * (4 * width + 3 * self.config.intermediate_size)
         depth = self.config.layer_count if layers is None else layers
-        return float((tokens * (products + attention)).sum() * depth)
+        return operations(token_counts, matrices, width, depth)

@@ -1,20 +1,11 @@
 """ESM-2 as a family: what seqmill has to know before a model is loaded. Imports no torch."""
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Any
 
 from seqmill.inputs.alphabet import PROTEIN
 from seqmill.models.esm2.config import Config, tokenizer
-from seqmill.models.family import Family, Known, Tokenizer
-
-if TYPE_CHECKING:
-    import torch
-
-    from seqmill.kernels.operators import Kernels
-    from seqmill.models.checkpoint import Checkpoint
-    from seqmill.models.esm2.network import ESM2
+from seqmill.models.family import Family, Known, built_by, cost_in_tokens
 
 # Attention costs as much as the rest of a layer at about this many tokens: 6 x hidden size by operations
 # (7,680 for 650M), less a factor of 2.5 because attention runs at a lower rate than matrix products.
@@ -45,6 +36,9 @@ HUB_IDS = tuple(
 )
 
 
+COST = cost_in_tokens(ATTENTION_PAR_TOKENS, 2)
+
+
 def accepts(fields: Mapping[str, Any], _: Callable[[], set[str]]) -> bool:
     """Whether config.json is of the ESM family, but for those with learned positions, which are ESM-1's.
 
@@ -53,26 +47,20 @@ def accepts(fields: Mapping[str, Any], _: Callable[[], set[str]]) -> bool:
     return fields["model_type"] == "esm" and fields.get("position_embedding_type") != "absolute"
 
 
-def cost(lengths: np.ndarray) -> np.ndarray:
-    """Relative time to embed sequences of these lengths: linear plus quadratic in tokens, float64."""
-    special = tokenizer()
-    tokens = lengths + float(special.leading + special.trailing)
-    return tokens * (1 + tokens / ATTENTION_PAR_TOKENS)
-
-
-def build(
-    config: Config, checkpoint: "Checkpoint", tokenizer: Tokenizer, kernels: "Kernels", dtype: "torch.dtype"
-) -> "ESM2":
-    """The packed encoder with a checkpoint's weights, see `ESM2.from_checkpoint`."""
-    # Only here: planning and sharding ask for the alphabet and must not wait for torch.
-    from seqmill.models.esm2.network import ESM2
-
-    return ESM2.from_checkpoint(config, checkpoint, tokenizer, kernels, dtype)
-
-
 def licence(_: Config, __: str) -> str:
     """Of all ESM-2 weights."""
     return "MIT"
 
 
-FAMILY = Family("ESM-2", accepts, PROTEIN, cost, Config.read, tokenizer, build, licence, KNOWN, HUB_IDS)
+FAMILY = Family(
+    "ESM-2",
+    accepts,
+    PROTEIN,
+    COST,
+    Config.read,
+    tokenizer,
+    built_by("seqmill.models.esm2.network", "ESM2"),
+    licence,
+    KNOWN,
+    HUB_IDS,
+)

@@ -18,7 +18,7 @@ from seqmill.kernels.packing import Batch
 from seqmill.models import rotary
 from seqmill.models.checkpoint import Checkpoint
 from seqmill.models.esm2.config import TOKENS, Config
-from seqmill.models.family import Tokenizer
+from seqmill.models.family import Tokenizer, operations
 
 # Token dropout replaced 15 % x 80 % of the training tokens by a mask and scaled the rest up to make good for it.
 # Without masks in the input, inference scales by what was left in training (`EsmEmbeddings`, `token_dropout`).
@@ -166,11 +166,10 @@ class Encoder(nn.Module):
 
     def flops(self, token_counts: np.ndarray, layers: int | None = None) -> float:
         """See `family.Model.flops`."""
-        tokens, width = token_counts.astype(np.float64), self.config.hidden_size
-        products = 2 * (4 * width**2 + 2 * width * self.config.intermediate_size)
-        attention = 4 * width * tokens
+        width = self.config.width
+        matrices = width * (4 * width + 2 * self.config.intermediate_size)
         depth = self.config.layer_count if layers is None else layers
-        return float((tokens * (products + attention)).sum() * depth)
+        return operations(token_counts, matrices, width, depth)
 
 
 class ESM2(Encoder):

@@ -1,20 +1,11 @@
 """ESM-C as a family: what seqmill has to know before a model is loaded. Imports no torch."""
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Any
 
 from seqmill.inputs.alphabet import PROTEIN
 from seqmill.models.esmc.config import Config, licence, tokenizer
-from seqmill.models.family import Family, Tokenizer
-
-if TYPE_CHECKING:
-    import torch
-
-    from seqmill.kernels.operators import Kernels
-    from seqmill.models.checkpoint import Checkpoint
-    from seqmill.models.esmc.network import ESMC
+from seqmill.models.family import Family, built_by, cost_in_tokens
 
 # Attention costs as much as the rest of a layer at about this many tokens: 6 x width by operations (5,760 for 300M,
 # 6,912 for 600M), less a factor of 2.5 because attention runs at a lower rate than matrix products.
@@ -34,21 +25,14 @@ def accepts(fields: Mapping[str, Any], tensor_names: Callable[[], set[str]]) -> 
     return fields["model_type"] == "esmc" or (not fields["model_type"] and tensor_names() >= ITS_OWN)
 
 
-def cost(lengths: np.ndarray) -> np.ndarray:
-    """Relative time to embed sequences of these lengths: linear plus quadratic in tokens, float64."""
-    special = tokenizer()
-    tokens = lengths + float(special.leading + special.trailing)
-    return tokens * (1 + tokens / ATTENTION_PAR_TOKENS)
-
-
-def build(
-    config: Config, checkpoint: "Checkpoint", tokenizer: Tokenizer, kernels: "Kernels", dtype: "torch.dtype"
-) -> "ESMC":
-    """The packed encoder with a checkpoint's weights, see `ESMC.from_checkpoint`."""
-    # Only here: planning and sharding ask for the alphabet and must not wait for torch.
-    from seqmill.models.esmc.network import ESMC
-
-    return ESMC.from_checkpoint(config, checkpoint, tokenizer, kernels, dtype)
-
-
-FAMILY = Family("ESM-C", accepts, PROTEIN, cost, Config.read, tokenizer, build, licence, hub_ids=HUB_IDS)
+FAMILY = Family(
+    "ESM-C",
+    accepts,
+    PROTEIN,
+    cost_in_tokens(ATTENTION_PAR_TOKENS, 2),
+    Config.read,
+    tokenizer,
+    built_by("seqmill.models.esmc.network", "ESMC"),
+    licence,
+    hub_ids=HUB_IDS,
+)

@@ -18,7 +18,7 @@ from seqmill.models import rotary
 from seqmill.models.checkpoint import Checkpoint
 from seqmill.models.esmc import layouts
 from seqmill.models.esmc.config import EMBEDDING_ROWS, Config
-from seqmill.models.family import Tokenizer
+from seqmill.models.family import Tokenizer, operations
 
 
 class Layer(nn.Module):
@@ -135,8 +135,7 @@ class ESMC(nn.Module):
 
     def flops(self, token_counts: np.ndarray, layers: int | None = None) -> float:
         """See `family.Model.flops`."""
-        tokens, width = token_counts.astype(np.float64), self.config.width
-        products = 2 * (4 * width**2 + 3 * width * self.config.expanded)
-        attention = 4 * width * tokens
+        width = self.config.width
+        matrices = width * (4 * width + 3 * self.config.expanded)
         depth = self.config.layer_count if layers is None else layers
-        return float((tokens * (products + attention)).sum() * depth)
+        return operations(token_counts, matrices, width, depth)

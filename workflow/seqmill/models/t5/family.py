@@ -1,21 +1,12 @@
 """Protein T5s as a family: what seqmill has to know before a model is loaded. Imports no torch."""
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Any
 
 from seqmill.inputs.alphabet import PROTEIN
-from seqmill.models.family import Family, Tokenizer
+from seqmill.models.family import Family, built_by, cost_in_tokens
 from seqmill.models.t5 import tokens
 from seqmill.models.t5.config import Config
-
-if TYPE_CHECKING:
-    import torch
-
-    from seqmill.kernels.operators import Kernels
-    from seqmill.models.checkpoint import Checkpoint
-    from seqmill.models.t5.network import T5Encoder
 
 # Attention costs as much as the rest of a layer at about this many tokens: 6,144 by operations in ProtT5 and Ankh base
 # (11,700 in Ankh large), less a factor of three because attention with a bias runs at a lower rate than matrix products.
@@ -38,36 +29,20 @@ def accepts(fields: Mapping[str, Any], _: Callable[[], set[str]]) -> bool:
     return fields["model_type"] == "t5"
 
 
-def cost(lengths: np.ndarray) -> np.ndarray:
-    """Relative time to embed sequences of these lengths: linear plus quadratic in tokens, float64."""
-    # One token after each sequence. That ProstT5 has one more changes no shard.
-    count = lengths + 1.0
-    return count * (1 + count / ATTENTION_PAR_TOKENS)
-
-
-def build(
-    config: Config, checkpoint: "Checkpoint", tokenizer: Tokenizer, kernels: "Kernels", dtype: "torch.dtype"
-) -> "T5Encoder":
-    """The packed encoder with a checkpoint's weights, see `T5Encoder.from_checkpoint`."""
-    # Only here: planning and sharding ask for the alphabet and must not wait for torch.
-    from seqmill.models.t5.network import T5Encoder
-
-    return T5Encoder.from_checkpoint(config, checkpoint, tokenizer, kernels, dtype)
-
-
 def licence(config: Config, _: str) -> str:
     """Of ProtT5's, ProstT5's or Ankh's weights, told apart by their number of tokens."""
     return LICENCES.get(config.vocab_size, "see the model card")
 
 
+# One token after each sequence; that ProstT5 has one more changes no shard.
 FAMILY = Family(
     "T5",
     accepts,
     PROTEIN,
-    cost,
+    cost_in_tokens(ATTENTION_PAR_TOKENS, 1),
     Config.read,
     tokens.tokenizer,
-    build,
+    built_by("seqmill.models.t5.network", "T5Encoder"),
     licence,
     hub_ids=HUB_IDS,
     files=("*.json", "spiece.model"),

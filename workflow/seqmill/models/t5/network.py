@@ -17,7 +17,7 @@ from seqmill.kernels.operators import Kernels, Operators
 from seqmill.kernels.packing import Batch
 from seqmill.kernels.products import add_product
 from seqmill.models.checkpoint import Checkpoint
-from seqmill.models.family import Tokenizer
+from seqmill.models.family import Tokenizer, operations
 from seqmill.models.t5.config import Config
 from seqmill.models.t5.distances import buckets
 
@@ -152,11 +152,10 @@ class T5Encoder(nn.Module):
 
     def flops(self, token_counts: np.ndarray, layers: int | None = None) -> float:
         """See `family.Model.flops`."""
-        config, tokens = self.config, token_counts.astype(np.float64)
-        products = 2 * (4 * config.inner + config.expanded + config.d_ff) * config.d_model
-        attention = 4 * config.inner * tokens
-        depth = config.layer_count if layers is None else layers
-        return float((tokens * (products + attention)).sum() * depth)
+        config = self.config
+        matrices = (4 * config.inner + config.expanded + config.d_ff) * config.d_model
+        depth = self.config.layer_count if layers is None else layers
+        return operations(token_counts, matrices, config.inner, depth)
 
 
 def _distances(config: Config, checkpoint: Checkpoint) -> torch.Tensor:
