@@ -107,7 +107,7 @@ def test_neighbours_change_no_bit(kind):
 @pytest.mark.parametrize(("heads", "head_dim", "kind"), [shape for shape in SHAPES if shape[2]])
 def test_auto_finds_a_fast_kernel_for_a_bias(heads, head_dim, kind):
     kernel = attention.choose("auto", AttentionNeeds(heads, head_dim, bias=kind), CUDA, torch.bfloat16)
-    assert kernel.is_flash
+    assert kernel.name != "sdpa"
     assert kind in kernel.biases
     own = attention.choose("triton", AttentionNeeds(heads, head_dim, bias=kind), CUDA, torch.bfloat16)
     needs = AttentionNeeds(heads, head_dim, bias=kind)

@@ -44,10 +44,6 @@ class Kernel:
     attend: Attend
     biases: frozenset[str | None] = frozenset({None})
 
-    @property
-    def is_flash(self) -> bool:
-        return self.name != "sdpa"
-
 
 class NotAvailable(Exception):
     """Why a kernel cannot run here, in words for the log."""

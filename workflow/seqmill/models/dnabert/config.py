@@ -6,9 +6,8 @@ from typing import Any
 
 from seqmill.errors import UserError
 from seqmill.kernels.needs import AttentionNeeds
+from seqmill.models.family import MAX_LAYERS, MAX_SIZE
 
-# No model is near these, and one that said so would fill the memory before its weights are looked at.
-MAX_SIZE, MAX_LAYERS = 2**20, 2**10
 # What DNABERT's layers have and those of a plain BERT have not.
 GATED = "encoder.layer.0.mlp.gated_layers.weight"
 POSITIONS = "embeddings.position_embeddings.weight"

@@ -8,7 +8,8 @@ from typing import Any
 
 from seqmill.errors import UserError
 from seqmill.models.esm2 import config as esm2
-from seqmill.models.esm2.config import MAX_SIZE, TOKENS
+from seqmill.models.esm2.config import TOKENS
+from seqmill.models.family import MAX_SIZE
 
 # Positions are counted from the padding's token id (of fairseq, which gave it the position before the first).
 FIRST_POSITION = TOKENS.index("<pad>") + 1

@@ -8,13 +8,11 @@ from typing import Any, Self
 
 from seqmill.errors import UserError
 from seqmill.kernels.needs import AttentionNeeds
+from seqmill.models.family import MAX_LAYERS, MAX_SIZE
 from seqmill.models.tokenizers import LetterTokenizer
 
 # The order of fair-esm's `Alphabet` and of every ESM-2 checkpoint's vocab.txt.
 TOKENS = ["<cls>", "<pad>", "<eos>", "<unk>", *"LAGVSERTIDPKQNFYMHWCXBUZO.-", "<null_1>", "<mask>"]
-
-# No model is near these, and one that said so would fill the memory before its weights are looked at.
-MAX_SIZE, MAX_LAYERS = 2**20, 2**10
 
 
 def tokenizer(_: Path | None = None, __: "Config | None" = None) -> LetterTokenizer:

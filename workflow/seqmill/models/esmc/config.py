@@ -8,8 +8,8 @@ from typing import Any, Self
 
 from seqmill.errors import UserError
 from seqmill.kernels.needs import AttentionNeeds
-from seqmill.models.esm2.config import MAX_LAYERS, MAX_SIZE
 from seqmill.models.esm2.config import TOKENS as ESM2_TOKENS
+from seqmill.models.family import MAX_LAYERS, MAX_SIZE
 from seqmill.models.tokenizers import LetterTokenizer
 
 # ESM-2's, with a chain break where ESM-2 has a token without meaning. The embedding has rows that no token uses.

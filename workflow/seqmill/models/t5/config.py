@@ -7,6 +7,7 @@ from typing import Any
 
 from seqmill.errors import UserError
 from seqmill.kernels.needs import AttentionNeeds
+from seqmill.models.family import MAX_LAYERS, MAX_SIZE
 
 # `feed_forward_proj` to the activation that it stands for, in `operators.gate`'s names, and in transformers' own.
 ACTIVATIONS = {
@@ -17,8 +18,6 @@ ACTIVATIONS = {
 
 # Protein T5s have up to 256 tokens, T5s of text 32,000 and more.
 MAX_VOCABULARY = 256
-# No model is near these, and one that said so would fill the memory before its weights are looked at.
-MAX_SIZE, MAX_LAYERS = 2**20, 2**10
 
 
 @dataclass(frozen=True)
