@@ -4,7 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+
+from seqmill.inputs.alphabet import PROTEIN
+from seqmill.inputs.fasta import Record
 
 # Letters that tell tokens, embeddings and layers apart; U, Z, O and B are X.
 LETTERS = "ALGVSREDTIPKFQNYMHWCX"
@@ -15,6 +19,12 @@ END = 1
 # Smaller heads would not do: of 10 numbers, PyTorch's attention on the CPU rounds by how many sequences it computes at once.
 PROTT5 = {"vocab_size": 128, "d_model": 24, "d_kv": 12, "num_heads": 3, "d_ff": 40, "num_layers": 2}
 ANKH = PROTT5 | {"vocab_size": 144, "feed_forward_proj": "gated-gelu", "relative_attention_num_buckets": 64}
+
+
+def proteins(lengths: list[int], seed: int = 0) -> list[Record]:
+    """Random sequences with every letter of the alphabet."""
+    letters, random = np.frombuffer(PROTEIN.letters, dtype=np.uint8), np.random.default_rng(seed)
+    return [Record(str(n), random.choice(letters, length).tobytes(), None, 0) for n, length in enumerate(lengths)]
 
 
 def write(folder: Path, whole: bool = False, **config: Any) -> Path:

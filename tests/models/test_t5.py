@@ -16,29 +16,21 @@ import torch
 from golden import load, rows, worst
 from paths import FAMILIES
 from safetensors.torch import load_file, save_file
+from t5_models import proteins
 
 from seqmill.engine.pipeline import NotFinite
-from seqmill.inputs.alphabet import PROTEIN
-from seqmill.inputs.fasta import Record
 from seqmill.kernels.biases import DistanceTable
 from seqmill.models.t5 import network, tokens
 from seqmill.models.t5.config import Config
 from seqmill.models.t5.distances import buckets
 from seqmill.outputs import representations
 
-LETTERS = np.frombuffer(PROTEIN.letters, dtype=np.uint8)
 GOLDEN = ["prott5-tiny", "ankh-tiny"]
 # Sizes as published; the depth is what differs.
 PROTT5_XL = {"vocab_size": 128, "d_model": 1024, "d_kv": 128, "num_heads": 32, "d_ff": 16384}
 GATED = {"vocab_size": 144, "d_kv": 64, "relative_attention_num_buckets": 64}
 ANKH_BASE = GATED | {"d_model": 768, "num_heads": 12, "d_ff": 3072, "feed_forward_proj": "gated-gelu"}
 ANKH2_LARGE = GATED | {"d_model": 1536, "num_heads": 16, "d_ff": 3840, "feed_forward_proj": "gated-silu"}
-
-
-def proteins(lengths: list[int], seed: int = 0) -> list[Record]:
-    """Random sequences with every letter of the alphabet."""
-    random = np.random.default_rng(seed)
-    return [Record(str(n), random.choice(LETTERS, length).tobytes(), None, 0) for n, length in enumerate(lengths)]
 
 
 def agree(folder: Path, lengths: list[int], layers: Iterable[int]) -> None:

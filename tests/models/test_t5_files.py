@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import t5_models
+from golden import load, rows, worst
 from refusals import load_model, refusal
 from safetensors.torch import load_file, save_file
 from sentencepiece import SentencePieceTrainer
@@ -115,11 +116,9 @@ def test_ankh3_is_told_that_embeddings_are_wanted(tmp_path):
 
 def test_prostt5_agrees_with_transformers(tmp_path):
     folder = t5_models.write(tmp_path, **(t5_models.PROTT5 | {"vocab_size": 150}))
-    from test_t5 import embed, load, proteins, worst
-
-    records, reference = proteins([30, 1]), t5_models.reference(folder, (149,))
+    records, reference = t5_models.proteins([30, 1]), t5_models.reference(folder, (149,))
     expected = [reference(record.sequence, -1)[1:-1] for record in records]
-    assert worst(embed(load(folder), records), expected) < 1e-5
+    assert worst(rows(load(folder), records), expected) < 1e-5
 
 
 LACKS = "its tokenizer's files have no proper number for"

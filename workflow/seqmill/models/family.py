@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from seqmill.kernels.packing import Batch
     from seqmill.models.checkpoint import Checkpoint
 
-# Of a width or a vocabulary, and of layers. No model is near these, and one that said so would fill the memory before its
-# weights are looked at.
+# Of widths and vocabularies, and of layers. No model is near these, and one that said so would fill the memory before
+# its weights are looked at.
 MAX_SIZE, MAX_LAYERS = 2**20, 2**10
 
 
@@ -176,8 +176,8 @@ class Family:
 
     Attributes:
         name: for people, and for model.family.
-        accepts: whether a checkpoint is of this family: config.json (with a model_type of "" where there is none), and the
-            names of its tensors, which are read only when asked for. model_type alone can lie: DNABERT-S says "bert".
+        accepts: whether a checkpoint is of this family: config.json (with a model_type of "" where there is none),
+            and the names of its tensors, which are read only when asked for. model_type alone can lie: DNABERT-S says "bert".
         alphabet: what its sequences may hold.
         cost: letters per sequence to relative time, for shards of equal time.
         read_config: config.json, the model's name and the shapes of its tensors, which are read only when asked for, to
