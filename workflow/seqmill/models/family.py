@@ -177,7 +177,7 @@ class Family:
     Attributes:
         name: for people, and for model.family.
         accepts: whether a checkpoint is of this family: config.json (with a model_type of "" where there is none),
-            and the names of its tensors, which are read only when asked for. model_type alone can lie: DNABERT-S says "bert".
+            and the names of its tensors, read only when asked for. model_type alone can lie: DNABERT-S says "bert".
         alphabet: what its sequences may hold.
         cost: letters per sequence to relative time, for shards of equal time.
         read_config: config.json, the model's name and the shapes of its tensors, which are read only when asked for, to
