@@ -12,6 +12,7 @@ import argparse
 import itertools
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -148,8 +149,10 @@ def rows_of(folder: Path, records: list[Record], device: torch.device, args: arg
 
 
 def read(path: Path, model: Path) -> list[Record]:
-    """The records of a FASTA file in the alphabet of a model."""
-    return list(read_records(path, Source.of(hub.resolve(str(model))).family.alphabet, "replace"))
+    """The records of a FASTA file in the alphabet of a model, but for those that are too long for it."""
+    alphabet = Source.of(hub.resolve(str(model))).alphabet
+    records = read_records(path, replace(alphabet, longest=None), "replace")
+    return [record for record in records if alphabet.longest is None or len(record.sequence) <= alphabet.longest]
 
 
 def arguments() -> argparse.Namespace:
