@@ -1,11 +1,13 @@
 """What embed jobs ask of their hosts."""
 
+import math
+
 import pandas as pd
 import pytest
 from paths import FAMILIES
 
 from seqmill.inputs import sha256sums
-from seqmill.models import hub, registry
+from seqmill.models import hub
 from seqmill.models.weights import Weights
 from seqmill.planning import resources as demand
 
@@ -32,15 +34,36 @@ def record(tmp_path, sparse):
     return str(tmp_path / "weights.json")
 
 
-def test_memory_holds_pytorch_the_weights_and_the_shard(record, sparse):
-    shard = sparse("0.fasta", 200_000_000)
-    assert demand.memory_mb(record, shard) == 8_000 + 3_900 + 1_000
+@pytest.fixture
+def shard(tmp_path):
+    """Makes shard 0 of two, of so many sequences of a length, with its table of records; gives its path."""
+
+    def make(count, length):
+        folder = tmp_path / f"of_{length}"
+        folder.mkdir()
+        (folder / "0.fasta").touch()
+        table = pd.DataFrame({"sequence_sha256": [str(n) for n in range(2 * count)], "length": length, "row": 0})
+        table.assign(shard=[n % 2 for n in range(2 * count)]).to_parquet(folder / "records.parquet")
+        sha256sums.write(folder, ["records.parquet"])
+        return str(folder / "0.fasta")
+
+    return make
 
 
-def test_time_is_a_slow_gpus(record, sparse):
-    shard = sparse("0.fasta", 1_200_000_000)
-    # 1.2e9 residues x 2 x 650e6 parameters at 20e12 operations a second are 1,300 minutes.
-    assert demand.runtime_minutes(record, shard) == 30 + 1_300
+def test_memory_holds_pytorch_the_weights_and_the_shard(record, shard):
+    # 2.4 bytes a letter and 780 a sequence.
+    assert demand.memory_mb(record, shard(100_000, 1_000)) == 8_000 + 3_900 + 240 + 78
+
+
+def test_without_a_table_a_shard_is_of_proteins_of_300_residues(record, sparse):
+    path = sparse("0.fasta", 367 * 1_000_000)
+    assert demand.memory_mb(record, path) == 8_000 + 3_900 + 720 + 780
+
+
+def test_time_is_a_slow_gpus(record, shard):
+    # 302 million tokens, and a tenth of that for attention, x 2 x 650e6 parameters at 20e12 operations a second.
+    minutes = 1e5 * 302 * (1 + 302 / 3000) * 2 * 650e6 / 20e12 / 60
+    assert demand.runtime_minutes(record, shard(100_000, 300)) == math.ceil(30 + minutes) == 67
 
 
 def test_another_attempt_asks_for_more(record, sparse):
@@ -72,31 +95,26 @@ def test_a_record_that_is_of_no_use_is_left_to_embed(record, sparse, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("folder", "parameters", "letters_per_token"),
-    [("dnabert-s-tiny", 644_832, 4.75), ("esmc-hf-tiny", 450_912, 1), ("esm1b-tiny", 307_104, 1)],
+    ("folder", "parameters", "tokens"),
+    [("dnabert-s-tiny", 644_832, 475 / 4.75 + 2), ("esmc-hf-tiny", 450_912, 475 + 2), ("esm1b-tiny", 307_104, 475 + 2)],
 )
-def test_time_follows_what_the_family_makes_of_letters(tmp_path, sparse, folder, parameters, letters_per_token):
+def test_time_follows_what_the_family_makes_of_letters(tmp_path, shard, monkeypatch, folder, parameters, tokens):
     """Files that hold more than is loaded count by what is loaded, and letters by the tokens that they become."""
-    weights = hub.resolve(str(FAMILIES / folder))
-    weights.save(tmp_path / "weights.json")
-    shard = sparse("0.fasta", 10**13)
-    expected = 10**13 / letters_per_token * 2 * parameters / 20e12 / 60
-    assert demand.runtime_minutes(tmp_path / "weights.json", shard) == pytest.approx(30 + expected, rel=1e-3)
+    hub.resolve(str(FAMILIES / folder)).save(tmp_path / "weights.json")
+    # So slow that it can be told from nothing.
+    monkeypatch.setattr(demand, "FLOPS_PER_S", 1e6)
+    minutes = demand.runtime_minutes(tmp_path / "weights.json", shard(1_000, 475)) - 30
+    assert minutes == pytest.approx(1_000 * tokens * 2 * parameters / 1e6 / 60, rel=0.2)
 
 
-def test_long_sequences_take_longer_for_attention(tmp_path, sparse):
-    """By the lengths in the table of records, where there is one."""
+def test_long_sequences_take_longer_for_attention(tmp_path, shard, monkeypatch):
     hub.resolve(str(FAMILIES / "dnabert-s-tiny")).save(tmp_path / "weights.json")
-    minutes = []
-    for length, count in ((475, 20_000), (95_000, 100)):
-        folder = tmp_path / f"of_{length}"
-        folder.mkdir()
-        sparse(f"of_{length}/0.fasta", length * count)
-        about = {"sequence_sha256": [str(n) for n in range(2 * count)], "length": length, "row": 0}
-        table = pd.DataFrame(about | {"shard": [n % 2 for n in range(2 * count)]})
-        table.to_parquet(folder / "records.parquet")
-        sha256sums.write(folder, ["records.parquet"])
-        minutes.append(demand._tokens(folder / "0.fasta", registry.by_name("DNABERT")))
-    # 100 and 20,000 tokens: attention costs as much as the rest at 2,500.
-    assert minutes[0] == pytest.approx(20_000 * 102 * (1 + 102 / 2500), rel=1e-6)
-    assert minutes[1] == pytest.approx(100 * 20_002 * (1 + 20_002 / 2500), rel=1e-6)
+    monkeypatch.setattr(demand, "FLOPS_PER_S", 1e6)
+    short, long = (
+        demand.runtime_minutes(tmp_path / "weights.json", shard(950_000 // length, length)) - 30
+        for length in (475, 95_000)
+    )
+    # Of 102 and 20,002 tokens: attention costs as much as the rest at 2,500.
+    assert long / short == pytest.approx(
+        (20_002 * 10) * (1 + 20_002 / 2500) / (102 * 2_000) / (1 + 102 / 2500), rel=1e-2
+    )

@@ -190,7 +190,6 @@ class Family:
         files: patterns of the files that a model needs besides config.json and its weights.
         tokenizer_files: names of those that decide the tokens, so that the model's checksum has to cover them.
         pooling: what is stored where nothing else is asked for.
-        letters_per_token: on average.
     """
 
     name: str
@@ -206,4 +205,3 @@ class Family:
     files: tuple[str, ...] = ("*.json", "vocab.txt")
     tokenizer_files: tuple[str, ...] = ()
     pooling: tuple[str, ...] = ("mean",)
-    letters_per_token: float = 1.0

@@ -48,5 +48,4 @@ FAMILY = Family(
     tokenizer_files=(FILE,),
     # The authors' own: special tokens count.
     pooling=("mean_all",),
-    letters_per_token=LETTERS_PER_TOKEN,
 )
