@@ -12,6 +12,8 @@ from embeddings import read_embeddings, relative_error
 from paths import FAMILIES, REPOSITORY
 from project import Project
 
+pytestmark = pytest.mark.slow
+
 PAGE = (REPOSITORY / "docs/virus-pipeline.md").read_text()
 FILES = re.findall(r"\*\*`(\S+)`\*\*.*?\n```\w+\n(.*?)```\n", PAGE, re.DOTALL)
 COMMAND = re.search(r"^    (snakemake .*)$", PAGE, re.MULTILINE)[1].split()
