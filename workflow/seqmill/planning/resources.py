@@ -111,10 +111,16 @@ class _Model:
 
 def _model(record: Path | str) -> _Model:
     """The model of a record of weights; one without weights where the record is of no use, as embed says why."""
+    path = Path(record)
     # FileNotFoundError makes Snakemake ask again when the record exists.
-    _size(record)
+    return _recorded_model(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=8)
+def _recorded_model(record: Path, _: int) -> _Model:
+    """Read once for all shards of a record that stays the same: the sizes of some models take torch to read."""
     try:
-        weights = Weights.load(Path(record))
+        weights = Weights.load(record)
     except UserError:
         return _Model(registry.FAMILIES[0], 0, 0)
     # Files may be missing: this very run may be about to replace a record of another model.
