@@ -10,7 +10,8 @@ class AttentionNeeds:
     Attributes:
         heads, head_dim: of queries, keys and values.
         scale: factor of the scores; None is 1 / sqrt(head_dim).
-        bias: the kind of bias (`kind` in `biases.py`), None for none. Known when a kernel is compiled, so that who needs none pays nothing.
+        bias: the kind of bias (`kind` in `biases.py`), None for none. Known when a kernel is compiled, so that who
+            needs none pays nothing.
     """
 
     heads: int

@@ -1,6 +1,19 @@
-"""Matrix products that add to what is there."""
+"""Matrix products that write to, or add to, what is there."""
 
 import torch
+from torch import nn
+
+
+def product(layer: nn.Linear, x: torch.Tensor, workspace: torch.Tensor) -> torch.Tensor:
+    """What a layer with or without a bias makes of x (T, in), at the beginning of `workspace`: (T, out).
+
+    Args:
+        workspace: 1-D, of at least T x out numbers.
+    """
+    out = workspace[: len(x) * layer.out_features].view(len(x), layer.out_features)
+    if layer.bias is None:
+        return torch.mm(x, layer.weight.t(), out=out)
+    return torch.addmm(layer.bias, x, layer.weight.t(), out=out)
 
 
 def add_product(stream: torch.Tensor, x: torch.Tensor, weight: torch.Tensor) -> None:

@@ -11,16 +11,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import safe_open
+from torch import nn
 
 from seqmill.errors import UserError, first_line, is_oom
 from seqmill.models.weights import Weights
 
 # Integers, and floats of 8 bits, are quantised weights, which mean nothing without their scales.
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+Loaded = TypeVar("Loaded", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,31 @@ class Checkpoint:
         part_shape = (shape[0] // len(parts), *shape[1:])
         taken = [self.take(f"{part.replace('*', number)}.{kind}", part_shape, dtype) for part in parts]
         return taken[0] if len(taken) == 1 else torch.cat(taken)
+
+    def complete(
+        self,
+        model: Loaded,
+        state: Mapping[str, torch.Tensor],
+        dtype: torch.dtype,
+        table: Mapping[str, tuple[str, ...]],
+        of_a_layer: Callable[[str], bool],
+    ) -> Loaded:
+        """A model made on the meta device, with its tensors, on the checkpoint's device and for inference only.
+
+        Args:
+            state: tensors that are no copies of the checkpoint's, by our names; the others are taken.
+            table: see `take_joined`.
+            of_a_layer: whether a name of the checkpoint's is of a layer's tensor; none of these may be left.
+
+        Raises:
+            UserError: as `take`, or a tensor belongs to a layer beyond the model's.
+        """
+        shapes = {name: tuple(empty.shape) for name, empty in model.state_dict().items()}
+        taken = {name: self.take_joined(name, shapes[name], dtype, table) for name in shapes if name not in state}
+        if beyond := [key for key in self.left if of_a_layer(key)]:
+            raise self.mismatch(min(beyond))
+        model.load_state_dict({**state, **taken}, strict=True, assign=True)
+        return model.to(self.device).eval().requires_grad_(False)
 
     def mismatch(self, key: str) -> UserError:
         return UserError(f"model {self.name}: the weights do not fit config.json, {key} for one; get both again")

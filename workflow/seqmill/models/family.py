@@ -4,13 +4,14 @@ A family is a folder: its sizes and tokens, its network, and a `Family`; and a l
 """
 
 import importlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from seqmill.errors import UserError
 from seqmill.inputs.alphabet import Alphabet
 from seqmill.inputs.sequences import Sequences
 from seqmill.kernels.needs import AttentionNeeds
@@ -25,6 +26,19 @@ if TYPE_CHECKING:
 # Of widths and vocabularies, and of layers. No model is near these, and one that said so would fill the memory before
 # its weights are looked at.
 MAX_SIZE, MAX_LAYERS = 2**20, 2**10
+
+# Gives the shapes of a checkpoint's tensors by name, which are read only when it is called.
+Shapes = Callable[[], Mapping[str, tuple[int, ...]]]
+
+
+def are_sizes(values: Iterable[Any]) -> bool:
+    """Whether all are whole numbers that a model's sizes can be."""
+    return all(type(value) is int and 0 < value <= MAX_SIZE for value in values)
+
+
+def wrong_sizes(name: str) -> UserError:
+    """What to raise for a model whose config.json makes no sense."""
+    return UserError(f"model {name}: its config.json lacks sizes of the model or has wrong ones; get it again")
 
 
 class Tokenizer(Protocol):
@@ -137,6 +151,7 @@ def cost_in_tokens(
     Args:
         par_tokens: the tokens of a sequence for which attention costs as much as the rest of a layer.
         special_tokens: of a sequence.
+        letters_per_token: on average.
     """
 
     def cost(lengths: np.ndarray) -> np.ndarray:
@@ -196,7 +211,7 @@ class Family:
     accepts: Callable[[Mapping[str, Any], Callable[[], set[str]]], bool]
     alphabet: Alphabet
     cost: Callable[[np.ndarray], np.ndarray]
-    read_config: Callable[[Mapping[str, Any], str, Callable[[], Mapping[str, tuple[int, ...]]]], Config]
+    read_config: Callable[[Mapping[str, Any], str, Shapes], Config]
     tokenizer: Callable[[Path, Config], Tokenizer]
     build: "Callable[[Config, Checkpoint, Tokenizer, Kernels, torch.dtype], Model]"
     licence: Callable[[Config, str], str]

@@ -1,10 +1,28 @@
-"""From letters to tokens, one for each letter."""
+"""From letters to tokens, one for each letter; and the special tokens around those of any tokenizer."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from seqmill.inputs.sequences import Sequences
+
+
+def write_special(out: np.ndarray, counts: np.ndarray, before: Sequence[int], after: Sequence[int]) -> np.ndarray:
+    """Write the special tokens around each of some sequences; returns (T,) bool, where their content goes.
+
+    Args:
+        out: (T,) to be filled, sequences end to end.
+        counts: (S,) tokens of each, special ones included.
+        before, after: special tokens of each.
+    """
+    ends = np.cumsum(counts)
+    special = [(ends - counts + place, token) for place, token in enumerate(before)]
+    special += [(ends - len(after) + place, token) for place, token in enumerate(after)]
+    content = np.ones(len(out), dtype=bool)
+    for slots, token in special:
+        content[slots] = False
+        out[slots] = token
+    return content
 
 
 class LetterTokenizer:
@@ -55,14 +73,7 @@ class LetterTokens:
     def write(self, first: int, last: int, out: np.ndarray) -> None:
         """See `family.Tokens.write`."""
         tokenizer, offsets = self.tokenizer, self.sequences.offsets
-        ends = np.cumsum(self.counts[first:last])
-        begins = ends - self.counts[first:last]
-        special = [(begins + place, token) for place, token in enumerate(tokenizer.before)]
-        special += [(ends - tokenizer.trailing + place, token) for place, token in enumerate(tokenizer.after)]
-        content = np.ones(len(out), dtype=bool)
-        for slots, token in special:
-            content[slots] = False
-            out[slots] = token
+        content = write_special(out, self.counts[first:last], tokenizer.before, tokenizer.after)
         out[content] = tokenizer.table[self.sequences.letters[offsets[first] : offsets[last]]]
 
     def starts(self, first: int, last: int) -> np.ndarray:

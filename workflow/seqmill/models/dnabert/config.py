@@ -1,12 +1,12 @@
 """The sizes of DNABERT-2 and DNABERT-S (Zhou et al. 2024, arXiv:2306.15006 and arXiv:2402.08777). Imports no torch."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from seqmill.errors import UserError
 from seqmill.kernels.needs import AttentionNeeds
-from seqmill.models.family import MAX_LAYERS, MAX_SIZE
+from seqmill.models.family import MAX_LAYERS, Shapes, are_sizes, wrong_sizes
 
 # What DNABERT's layers have and those of a plain BERT have not.
 GATED = "encoder.layer.0.mlp.gated_layers.weight"
@@ -14,8 +14,6 @@ POSITIONS = "embeddings.position_embeddings.weight"
 
 # The entry of config.json that a plain BERT has not. It is an allocation of the original's, not a limit.
 ALIBI = "alibi_starting_size"
-
-Shapes = Callable[[], Mapping[str, tuple[int, ...]]]
 
 
 def refuse_plain_bert(tensors: Iterable[str], name: str) -> None:
@@ -63,13 +61,13 @@ class Config:
             refuse_plain_bert(shapes(), name)
         own = {key: fields.get(key) for key in cls.__dataclass_fields__}
         if not cls._makes_sense(own):
-            raise UserError(f"model {name}: its config.json lacks sizes of the model or has wrong ones; get it again")
+            raise wrong_sizes(name)
         return cls(**own)
 
     @classmethod
     def _makes_sense(cls, own: dict[str, Any]) -> bool:
         sizes = [value for key, value in own.items() if key != "layer_norm_eps"]
-        if not all(type(size) is int and 0 < size <= MAX_SIZE for size in sizes):
+        if not are_sizes(sizes):
             return False
         eps, heads = own["layer_norm_eps"], own["num_attention_heads"]
         sensible = own["num_hidden_layers"] <= MAX_LAYERS and own["hidden_size"] % heads == 0

@@ -15,6 +15,7 @@ from torch import nn
 from seqmill.kernels.biases import Alibi, alibi_slopes
 from seqmill.kernels.operators import Kernels, Operators
 from seqmill.kernels.packing import Batch
+from seqmill.kernels.products import product
 from seqmill.models.checkpoint import Checkpoint
 from seqmill.models.dnabert.config import Config, refuse_plain_bert
 from seqmill.models.family import Tokenizer, operations
@@ -60,13 +61,11 @@ class Layer(nn.Module):
             workspace: 1-D buffer of at least T times the widest activation, reused by the QKV and expansion products.
             added: (T, D) buffer for what is added to the stream.
         """
-        qkv = workspace[: len(x) * self.qkv.out_features].view(len(x), -1)
-        torch.addmm(self.qkv.bias, x, self.qkv.weight.t(), out=qkv)
+        qkv = product(self.qkv, x, workspace)
         attended = attend(*qkv.unflatten(-1, (3, self.heads, -1)).unbind(1))
         torch.mm(attended.flatten(-2), self.out.weight.t(), out=added)
         x = operators.add_norm(x, added, self.out.bias, self.attention_norm)
-        expanded = workspace[: len(x) * self.up.out_features].view(len(x), -1)
-        torch.mm(x, self.up.weight.t(), out=expanded)
+        expanded = product(self.up, x, workspace)
         torch.mm(operators.gate(expanded, "gelu"), self.down.weight.t(), out=added)
         return operators.add_norm(x, added, self.down.bias, self.feed_forward_norm)
 
@@ -94,7 +93,8 @@ class DNABERT(nn.Module):
         """Take over the tensors of a checkpoint, one at a time; the model is on the checkpoint's device.
 
         Raises:
-            UserError: it is a plain BERT; a tensor is missing, has another shape, or belongs to a layer beyond the configuration's.
+            UserError: it is a plain BERT; a tensor is missing, has another shape, or belongs to a layer beyond the
+                configuration's.
         """
         refuse_plain_bert(checkpoint.left, checkpoint.name)
         # Checkpoints with a language-model head, as DNABERT-2's, have the encoder under this name.
@@ -106,13 +106,7 @@ class DNABERT(nn.Module):
         # Row 0 of the token types is added to every token, so it can be added to the words once.
         types = checkpoint.take("embeddings.token_type_embeddings.weight", (2, width), torch.float32)
         state = {"embedding": (words + types[0]).to(dtype)}
-        for name, empty in model.state_dict().items():
-            if name != "embedding":
-                state[name] = checkpoint.take_joined(name, tuple(empty.shape), dtype, TENSORS)
-        if beyond := [key for key in checkpoint.left if key.startswith("encoder.")]:
-            raise checkpoint.mismatch(min(beyond))
-        model.load_state_dict(state, strict=True, assign=True)
-        return model.to(checkpoint.device).eval().requires_grad_(False)
+        return checkpoint.complete(model, state, dtype, TENSORS, lambda key: key.startswith("encoder."))
 
     def forward(self, batch: Batch, layers: Sequence[int]) -> dict[int, torch.Tensor]:
         """Hidden states of the asked-for layers, each (T, D); padding slots hold no defined values.

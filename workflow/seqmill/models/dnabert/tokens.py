@@ -12,6 +12,7 @@ import numpy as np
 from seqmill.errors import UserError, first_line
 from seqmill.inputs.sequences import Sequences
 from seqmill.models.dnabert.config import Config
+from seqmill.models.tokenizers import write_special
 
 FILE = "tokenizer.json"
 BEFORE, AFTER, UNKNOWN, PADDING = "[CLS]", "[SEP]", "[UNK]", "[PAD]"
@@ -130,11 +131,7 @@ class BytePairTokens:
 
     def write(self, first: int, last: int, out: np.ndarray) -> None:
         """See `family.Tokens.write`."""
-        ends = np.cumsum(self.counts[first:last])
-        content = np.ones(len(out), dtype=bool)
-        for slots, token in ((ends - self.counts[first:last], self.tokenizer.before), (ends - 1, self.tokenizer.after)):
-            content[slots] = False
-            out[slots] = token
+        content = write_special(out, self.counts[first:last], [self.tokenizer.before], [self.tokenizer.after])
         out[content] = self._content(first, last)
 
     def starts(self, first: int, last: int) -> np.ndarray:

@@ -2,14 +2,14 @@
 doi:10.1101/2021.07.09.450648). Their tokens are ESM-2's. Imports no torch.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from seqmill.errors import UserError
 from seqmill.models.esm2 import config as esm2
 from seqmill.models.esm2.config import TOKENS
-from seqmill.models.family import MAX_SIZE
+from seqmill.models.family import MAX_SIZE, Shapes
 
 # Positions are counted from the padding's token id (of fairseq, which gave it the position before the first).
 FIRST_POSITION = TOKENS.index("<pad>") + 1
@@ -29,9 +29,7 @@ class Config(esm2.Config):
     operators = ("layer_norm", "gelu", "mean")
 
     @classmethod
-    def read(
-        cls, fields: Mapping[str, Any], name: str, shapes: Callable[[], Mapping[str, tuple[int, ...]]]
-    ) -> "Config":
+    def read(cls, fields: Mapping[str, Any], name: str, shapes: Shapes) -> "Config":
         """Take over config.json.
 
         Raises:

@@ -1,14 +1,14 @@
 """ESM-2's sizes and tokens (Lin et al. 2023, doi:10.1126/science.ade2574). Imports no torch."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from seqmill.errors import UserError
 from seqmill.kernels.needs import AttentionNeeds
-from seqmill.models.family import MAX_LAYERS, MAX_SIZE
+from seqmill.models.family import MAX_LAYERS, Shapes, are_sizes, wrong_sizes
 from seqmill.models.tokenizers import LetterTokenizer
 
 # The order of fair-esm's `Alphabet` and of every ESM-2 checkpoint's vocab.txt.
@@ -37,7 +37,7 @@ class Config:
     max_tokens = None
 
     @classmethod
-    def read(cls, fields: Mapping[str, Any], name: str, _: Callable[[], Any] | None = None) -> "Config":
+    def read(cls, fields: Mapping[str, Any], name: str, _: Shapes | None = None) -> "Config":
         """Take over config.json; refuse relatives of ESM-2 that the packed forward does not compute.
 
         Raises:
@@ -59,14 +59,14 @@ class Config:
         """The fields that the class has."""
         own = {field.name: fields[field.name] for field in dataclasses.fields(cls) if field.name in fields}
         if not cls._makes_sense(own):
-            raise UserError(f"model {name}: its config.json lacks sizes of the model or has wrong ones; get it again")
+            raise wrong_sizes(name)
         return cls(**own)
 
     @classmethod
     def _makes_sense(cls, own: dict[str, Any]) -> bool:
         width, heads = own.get("hidden_size"), own.get("num_attention_heads")
         sizes = (width, heads, own.get("num_hidden_layers"), own.get("intermediate_size"))
-        if not all(type(size) is int and 0 < size <= MAX_SIZE for size in sizes) or sizes[2] > MAX_LAYERS:
+        if not are_sizes(sizes) or sizes[2] > MAX_LAYERS:
             return False
         numbers = (own.get("layer_norm_eps"), own.get("rope_theta", cls.rope_theta))
         if not all(type(number) in (int, float) and 0 < number < 1e30 for number in numbers):

@@ -10,6 +10,7 @@ from seqmill.models.family import Family, Known, built_by, cost_in_tokens
 # Attention costs as much as the rest of a layer at about this many tokens: 6 x hidden size by operations
 # (7,680 for 650M), less a factor of 2.5 because attention runs at a lower rate than matrix products.
 ATTENTION_PAR_TOKENS = 3000
+COST = cost_in_tokens(ATTENTION_PAR_TOKENS, 2)
 
 # The commits that were compared with fair-esm's originals.
 KNOWN = {
@@ -34,9 +35,6 @@ KNOWN = {
 HUB_IDS = tuple(
     f"facebook/esm2_{size}_UR50D" for size in ("t6_8M", "t12_35M", "t30_150M", "t33_650M", "t36_3B", "t48_15B")
 )
-
-
-COST = cost_in_tokens(ATTENTION_PAR_TOKENS, 2)
 
 
 def accepts(fields: Mapping[str, Any], _: Callable[[], set[str]]) -> bool:

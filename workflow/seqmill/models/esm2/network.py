@@ -15,6 +15,7 @@ from torch import nn
 
 from seqmill.kernels.operators import Kernels, Operators
 from seqmill.kernels.packing import Batch
+from seqmill.kernels.products import product
 from seqmill.models import rotary
 from seqmill.models.checkpoint import Checkpoint
 from seqmill.models.esm2.config import TOKENS, Config
@@ -72,17 +73,11 @@ class Layer(nn.Module):
             shifts: (2, D), the stream's before attention and before the feed-forward.
             rotate: what positions do to queries, keys and values, (T, 3, heads, head_dim); may overwrite them.
         """
-        qkv = _linear(self.qkv, operators.layer_norm(x, self.attention_norm, shifts[0]), workspace)
+        qkv = product(self.qkv, operators.layer_norm(x, self.attention_norm, shifts[0]), workspace)
         attended = attend(*rotate(qkv.unflatten(-1, (3, self.heads, -1))).unbind(1))
         x.addmm_(attended.flatten(-2), self.out.weight.t())
-        expanded = _linear(self.up, operators.layer_norm(x, self.feed_forward_norm, shifts[1]), workspace)
+        expanded = product(self.up, operators.layer_norm(x, self.feed_forward_norm, shifts[1]), workspace)
         x.addmm_(operators.gelu(expanded), self.down.weight.t())
-
-
-def _linear(layer: nn.Linear, x: torch.Tensor, workspace: torch.Tensor) -> torch.Tensor:
-    """The layer's result, at the beginning of `workspace`."""
-    out = workspace[: len(x) * layer.out_features].view(len(x), layer.out_features)
-    return torch.addmm(layer.bias, x, layer.weight.t(), out=out)
 
 
 class Encoder(nn.Module):
@@ -118,13 +113,9 @@ class Encoder(nn.Module):
         with torch.device("meta"):
             model = cls(config, tokenizer, kernels)
         state = {**cls.embeddings(config, checkpoint, dtype), "shifts": _shifts(config, checkpoint)}
-        for name, empty in model.state_dict().items():
-            if name not in state:
-                state[name] = checkpoint.take_joined(name, tuple(empty.shape), dtype, cls.tensors)
-        if beyond := [key for key in checkpoint.left if ".layer." in key and "rotary" not in key]:
-            raise checkpoint.mismatch(min(beyond))
-        model.load_state_dict(state, strict=True, assign=True)
-        return model.to(checkpoint.device).eval().requires_grad_(False)
+        return checkpoint.complete(
+            model, state, dtype, cls.tensors, lambda key: ".layer." in key and "rotary" not in key
+        )
 
     @classmethod
     def embeddings(cls, config: Config, checkpoint: Checkpoint, dtype: torch.dtype) -> dict[str, torch.Tensor]:

@@ -1,7 +1,7 @@
 """Sizes and tokens of ESM-C (ESM Cambrian; ESM Team 2024, evolutionaryscale.ai/blog/esm-cambrian). Imports no torch."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -9,7 +9,7 @@ from typing import Any, Self
 from seqmill.errors import UserError
 from seqmill.kernels.needs import AttentionNeeds
 from seqmill.models.esm2.config import TOKENS as ESM2_TOKENS
-from seqmill.models.family import MAX_LAYERS, MAX_SIZE
+from seqmill.models.family import MAX_LAYERS, Shapes, are_sizes, wrong_sizes
 from seqmill.models.tokenizers import LetterTokenizer
 
 # ESM-2's, with a chain break where ESM-2 has a token without meaning. The embedding has rows that no token uses.
@@ -61,7 +61,7 @@ class Config:
     max_tokens = None
 
     @classmethod
-    def read(cls, fields: Mapping[str, Any], name: str, shapes: Callable[[], Mapping[str, tuple[int, ...]]]) -> Self:
+    def read(cls, fields: Mapping[str, Any], name: str, shapes: Shapes) -> Self:
         """Take the sizes from config.json, or from the tensors where there is none, as EvolutionaryScale publishes it.
 
         Raises:
@@ -83,7 +83,7 @@ class Config:
         sizes = _sizes_of_fields(fields)
         theta = rope.get("rope_theta", fields.get("rope_theta", cls.rope_theta))
         if not _make_sense(sizes) or type(theta) not in (int, float) or not 0 < theta < 1e30:
-            raise UserError(f"model {name}: its config.json lacks sizes of the model or has wrong ones; get it again")
+            raise wrong_sizes(name)
         return cls(**sizes, rope_theta=float(theta))
 
     @property
@@ -137,7 +137,7 @@ def _columns(shape: tuple[int, ...]) -> int:
 
 
 def _make_sense(sizes: Mapping[str, Any]) -> bool:
-    if not all(type(size) is int and 0 < size <= MAX_SIZE for size in sizes.values()):
+    if not are_sizes(sizes.values()):
         return False
     return (
         sizes["layer_count"] <= MAX_LAYERS

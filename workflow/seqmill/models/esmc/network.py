@@ -14,6 +14,7 @@ from torch import nn
 
 from seqmill.kernels.operators import Kernels, Operators
 from seqmill.kernels.packing import Batch
+from seqmill.kernels.products import product
 from seqmill.models import rotary
 from seqmill.models.checkpoint import Checkpoint
 from seqmill.models.esmc import layouts
@@ -56,17 +57,11 @@ class Layer(nn.Module):
                 all other activations then have one size, which prevents fragmentation.
             cos, sin: (T, head_dim / 2) float32.
         """
-        qkv = _linear(self.qkv, operators.layer_norm(x, self.attention_norm), workspace)
+        qkv = product(self.qkv, operators.layer_norm(x, self.attention_norm), workspace)
         qkv = operators.norm_rotate(qkv.unflatten(-1, (3, self.heads, -1)), self.query_norm, self.key_norm, cos, sin)
         x.addmm_(attend(*qkv.unbind(1)).flatten(-2), self.out.weight.t())
-        expanded = _linear(self.up, operators.layer_norm(x, self.feed_forward_norm), workspace)
+        expanded = product(self.up, operators.layer_norm(x, self.feed_forward_norm), workspace)
         x.addmm_(operators.gate(expanded, "silu"), self.down.weight.t())
-
-
-def _linear(layer: nn.Linear, x: torch.Tensor, workspace: torch.Tensor) -> torch.Tensor:
-    """The layer's result, at the beginning of `workspace`."""
-    out = workspace[: len(x) * layer.out_features].view(len(x), layer.out_features)
-    return torch.mm(x, layer.weight.t(), out=out)
 
 
 class ESMC(nn.Module):
@@ -98,15 +93,11 @@ class ESMC(nn.Module):
         embedding = checkpoint.take(f"{layout['embedding'][0]}.weight", tuple(model.embedding.shape), dtype)
         state = {"embedding": embedding}
         for name, empty in model.state_dict().items():
-            if name not in state:
+            if name.endswith((".out.weight", ".down.weight")):
                 # Divided in float32, so that the result is rounded once.
-                divisor = config.residual_divisor if name.endswith((".out.weight", ".down.weight")) else 1.0
-                taken = checkpoint.take_joined(name, tuple(empty.shape), torch.float32, layout)
-                state[name] = (taken / divisor).to(dtype)
-        if beyond := [key for key in checkpoint.left if layouts.is_of_a_layer(key)]:
-            raise checkpoint.mismatch(min(beyond))
-        model.load_state_dict(state, strict=True, assign=True)
-        return model.to(checkpoint.device).eval().requires_grad_(False)
+                added = checkpoint.take_joined(name, tuple(empty.shape), torch.float32, layout)
+                state[name] = (added / config.residual_divisor).to(dtype)
+        return checkpoint.complete(model, state, dtype, layout, layouts.is_of_a_layer)
 
     def forward(self, batch: Batch, layers: Sequence[int]) -> dict[int, torch.Tensor]:
         """Hidden states of the asked-for layers, each (T, D); padding slots hold no defined values.

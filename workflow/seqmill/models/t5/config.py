@@ -1,13 +1,13 @@
 """The sizes of protein T5s (Elnaggar et al. 2022, doi:10.1109/TPAMI.2021.3095381). Imports no torch."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from seqmill.errors import UserError
 from seqmill.kernels.needs import AttentionNeeds
-from seqmill.models.family import MAX_LAYERS, MAX_SIZE
+from seqmill.models.family import MAX_LAYERS, Shapes, are_sizes, wrong_sizes
 
 # `feed_forward_proj` to the activation that it stands for, in `operators.gate`'s names, and in transformers' own.
 ACTIVATIONS = {
@@ -38,9 +38,7 @@ class Config:
     max_tokens = None
 
     @classmethod
-    def read(
-        cls, fields: Mapping[str, Any], name: str, _: Callable[[], Mapping[str, tuple[int, ...]]] | None = None
-    ) -> "Config":
+    def read(cls, fields: Mapping[str, Any], name: str, _: Shapes | None = None) -> "Config":
         """Take over config.json; refuse T5s that the packed forward does not compute.
 
         Raises:
@@ -48,7 +46,7 @@ class Config:
         """
         own = {field.name: fields[field.name] for field in dataclasses.fields(cls) if field.name in fields}
         if not cls._makes_sense(own):
-            raise UserError(f"model {name}: its config.json lacks sizes of the model or has wrong ones; get it again")
+            raise wrong_sizes(name)
         config = cls(**own)
         if config.vocab_size > MAX_VOCABULARY:
             raise UserError(
@@ -71,7 +69,7 @@ class Config:
         default = {field.name: field.default for field in dataclasses.fields(cls)}
         values = default | own
         sizes = [values[field.name] for field in dataclasses.fields(cls) if field.type is int]
-        if not all(type(size) is int and 0 < size <= MAX_SIZE for size in sizes):
+        if not are_sizes(sizes):
             return False
         epsilon, buckets = values["layer_norm_epsilon"], values["relative_attention_num_buckets"]
         return (

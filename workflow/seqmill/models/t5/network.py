@@ -15,7 +15,7 @@ from seqmill.errors import UserError
 from seqmill.kernels.biases import DistanceTable
 from seqmill.kernels.operators import Kernels, Operators
 from seqmill.kernels.packing import Batch
-from seqmill.kernels.products import add_product
+from seqmill.kernels.products import add_product, product
 from seqmill.models.checkpoint import Checkpoint
 from seqmill.models.family import Tokenizer, operations
 from seqmill.models.t5.config import Config
@@ -69,18 +69,12 @@ class Layer(nn.Module):
             workspace: 1-D buffer in the weights' dtype of at least T times the widest activation, reused by the QKV
                 and expansion products; all other activations then have few sizes, which prevents fragmentation.
         """
-        qkv = _linear(self.qkv, operators.rms_norm(x, self.attention_norm), workspace)
+        qkv = product(self.qkv, operators.rms_norm(x, self.attention_norm), workspace)
         attended = attend(*qkv.unflatten(-1, (3, self.heads, -1)).unbind(1))
         add_product(x, attended.flatten(-2), self.out.weight)
-        expanded = _linear(self.up, operators.rms_norm(x, self.feed_forward_norm), workspace)
+        expanded = product(self.up, operators.rms_norm(x, self.feed_forward_norm), workspace)
         activated = expanded.relu_() if self.activation == "relu" else operators.gate(expanded, self.activation)
         add_product(x, activated, self.down.weight)
-
-
-def _linear(layer: nn.Linear, x: torch.Tensor, workspace: torch.Tensor) -> torch.Tensor:
-    """The layer's result, at the beginning of `workspace`."""
-    out = workspace[: len(x) * layer.out_features].view(len(x), layer.out_features)
-    return torch.mm(x, layer.weight.t(), out=out)
 
 
 class T5Encoder(nn.Module):
@@ -115,14 +109,8 @@ class T5Encoder(nn.Module):
         table = TENSORS | (GATED if config.is_gated else {})
         embedding = next((key for key in EMBEDDINGS if key in checkpoint.left), EMBEDDINGS[0])
         state = {"embedding": checkpoint.take(embedding, (config.vocab_size, config.d_model), dtype)}
-        for name, empty in model.state_dict().items():
-            if name != "embedding":
-                state[name] = checkpoint.take_joined(name, tuple(empty.shape), dtype, table)
         model.distances = _distances(config, checkpoint)
-        if beyond := [key for key in checkpoint.left if key.startswith("encoder.block.")]:
-            raise checkpoint.mismatch(min(beyond))
-        model.load_state_dict(state, strict=True, assign=True)
-        return model.to(checkpoint.device).eval().requires_grad_(False)
+        return checkpoint.complete(model, state, dtype, table, lambda key: key.startswith("encoder.block."))
 
     def forward(self, batch: Batch, layers: Sequence[int]) -> dict[int, torch.Tensor]:
         """Hidden states of the asked-for layers, each (T, D); padding slots hold no defined values.
