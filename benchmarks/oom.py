@@ -35,7 +35,7 @@ from seqmill.inputs.sequences import Sequences
 from seqmill.models import hub
 from seqmill.models.loading import load
 from seqmill.models.source import Source
-from seqmill.options import Settings
+from seqmill.settings import Settings
 from seqmill.units import GIB
 
 HOG = """

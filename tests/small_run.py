@@ -11,9 +11,9 @@ from seqmill.engine.job import Job
 from seqmill.inputs import shards
 from seqmill.inputs.fasta import read_all
 from seqmill.models import hub, registry
-from seqmill.options import Settings
 from seqmill.outputs import verify
 from seqmill.outputs.merge import merge
+from seqmill.settings import Settings
 
 
 def embed(model: Path, fasta: Path, folder: Path, **settings: Any) -> int:

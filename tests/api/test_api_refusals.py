@@ -11,7 +11,7 @@ from seqmill.api.settings import checked
 from seqmill.inputs.alphabet import PROTEIN
 from seqmill.inputs.fasta import MAX_LETTERS, with_own_ids
 from seqmill.inputs.given import Given
-from seqmill.options import Settings
+from seqmill.settings import Settings
 
 
 def records(sequences, invalid="error", duplicate_ids="error"):

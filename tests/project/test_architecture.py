@@ -12,18 +12,19 @@ from paths import REPOSITORY
 
 LIBRARY = REPOSITORY / "workflow/seqmill"
 # What every module may import; among themselves they only have to be free of circles.
-BASE = {"errors", "units", "files", "locks", "progress", "cli", "termination", "kinds", "seqmill"}
-# The packages (and options, which stands between them), and what each may import besides itself and BASE.
+BASE = {"errors", "units", "files", "locks", "progress", "cli", "termination", "kinds", "option", "seqmill"}
+# The packages (and options and settings, which stand between them), and what each may import besides itself and BASE.
 MAY_IMPORT = {
     "inputs": set(),
     "kernels": set(),
     "models": {"inputs", "kernels"},
     "outputs": {"inputs", "kernels"},
     "options": {"outputs", "models"},
-    "planning": {"inputs", "models", "options"},
-    "engine": {"inputs", "kernels", "models", "outputs", "options"},
-    "commands": {"inputs", "models", "outputs", "options", "engine"},
-    "api": {"inputs", "models", "outputs", "options", "engine"},
+    "settings": {"options"},
+    "planning": {"inputs", "models", "options", "settings"},
+    "engine": {"inputs", "kernels", "models", "outputs", "options", "settings"},
+    "commands": {"inputs", "models", "outputs", "options", "settings", "engine"},
+    "api": {"inputs", "models", "outputs", "options", "settings", "engine"},
     "__main__": {"commands"},
 }
 # What the name seqmill itself offers in Python, only when it is first used.
@@ -34,7 +35,7 @@ WITHOUT_TORCH = [
     *("kernels.needs", "models.family", "models.registry", "models.hub", "models.source", "models.tokenizers"),
     *(f"models.{name}.{part}" for name in ("dnabert", "esm1", "esm2", "esmc", "t5") for part in ("config", "family")),
     *("models.dnabert.tokens", "models.esmc.layouts", "models.t5.tokens"),
-    *("options", "cli", "engine.allocator", "commands", "api"),
+    *("options", "settings", "cli", "engine.allocator", "commands", "api"),
 ]
 
 

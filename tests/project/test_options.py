@@ -9,15 +9,17 @@ import pytest
 import yaml
 from paths import REPOSITORY, SCHEMAS
 
-from seqmill import options
+from seqmill import settings
 from seqmill.commands import embed
 from seqmill.kernels import attention
 from seqmill.kinds import Choice, Number, Several
 from seqmill.models.registry import FAMILIES
-from seqmill.options import OPTIONS, REQUIRED, Settings
+from seqmill.option import REQUIRED
+from seqmill.options import ATTENTION, AUTO, OPTIONS
 from seqmill.outputs.representations import REPRESENTATIONS
 from seqmill.planning import config as configuration
 from seqmill.planning import manual
+from seqmill.settings import Settings
 
 # What config/config.yaml sets for the demonstration.
 DEMONSTRATION = {"fasta", "model.name", "shards"}
@@ -82,9 +84,9 @@ def test_the_schema_and_the_manual_are_written_from_the_table():
 
 def test_choices_are_what_there_is():
     by_name = {option.name: option.kind for option in OPTIONS}
-    assert by_name["pooling"].options == (options.AUTO, *REPRESENTATIONS)
-    assert by_name["family"].options == (options.AUTO, *(family.name for family in FAMILIES))
-    assert set(options.ATTENTION) == {"auto", *attention.NAMES}
+    assert by_name["pooling"].options == (AUTO, *REPRESENTATIONS)
+    assert by_name["family"].options == (AUTO, *(family.name for family in FAMILIES))
+    assert set(ATTENTION) == {"auto", *attention.NAMES}
 
 
 @pytest.mark.parametrize("option", [option for option in OPTIONS if option.flag], ids=lambda option: option.name)
@@ -97,7 +99,7 @@ def test_the_command_line_says_what_the_configuration_says(option):
     }.get(type(option.kind), lambda _: [True, False] if isinstance(option.default, bool) else ["-x"])(option.kind)
     for value in examples:
         parser = argparse.ArgumentParser()
-        options.add_argument(parser, option.name)
+        settings.add_argument(parser, option.name)
         words = option.words(value)
         joined = [f"{words[0]}={words[1]}"] if words[-1] == "-x" else words
         assert Settings.of(parser.parse_args(joined)) == dataclasses.replace(

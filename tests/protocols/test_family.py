@@ -23,10 +23,10 @@ from seqmill.inputs.fasta import Record, read_all, read_records
 from seqmill.inputs.sequences import Sequences
 from seqmill.models import hub, registry
 from seqmill.models.source import Source
-from seqmill.options import Settings
 from seqmill.outputs.datasets import resolve
 from seqmill.outputs.embedding_file import EmbeddingFile
 from seqmill.planning import config as configuration
+from seqmill.settings import Settings
 
 LENGTHS = [9, 1, 30, 30, 17, 2, 64, 30]
 

@@ -3,13 +3,11 @@
 A new setting is one entry here, a comment in config/config.yaml, and its use.
 """
 
-import argparse
-from collections.abc import Iterator
-from dataclasses import dataclass, make_dataclass
 from typing import Any
 
 from seqmill.kinds import Choice, Kind, Number, Several, Switch, Text
 from seqmill.models.registry import FAMILIES
+from seqmill.option import REQUIRED, Option
 from seqmill.outputs.representations import REPRESENTATIONS
 
 # Of model.pooling and model.family: what the model's family says.
@@ -24,51 +22,6 @@ SECTIONS = {
     "sequences": "how to treat the sequences; changes here run every shard again",
     "performance": "speed and memory only; changes here run nothing again that is finished",
 }
-
-
-@dataclass(frozen=True)
-class Option:
-    """One setting.
-
-    Attributes:
-        section, name: where config.yaml has it; section "" is its top level.
-        default: as config.yaml would write it; REQUIRED where there is none.
-        meaning: what it does, behind the values.
-        details: what the command line's help and the manual say besides.
-        changes_result: whether it can change a byte of the result, and not only speed or memory.
-        flag: of embed.py; None where embed.py has no use for it.
-    """
-
-    section: str
-    name: str
-    kind: Kind
-    default: Any
-    meaning: str
-    details: str = ""
-    changes_result: bool = False
-    flag: str | None = None
-
-    @property
-    def key(self) -> str:
-        """As the manual writes it: `model.dtype`."""
-        return f"{self.section}.{self.name}" if self.section else self.name
-
-    @property
-    def destination(self) -> str:
-        """The attribute of `Settings` and of the parsed command line."""
-        return self.flag.removeprefix("--").replace("-", "_")
-
-    @property
-    def hint(self) -> str:
-        """What a user can write: for messages and the schema."""
-        return f"give {self.kind.values()}: {self.meaning}"
-
-    def words(self, value: Any) -> list[str]:
-        """The command line that says what config.yaml says."""
-        return self.kind.words(self.flag, value)
-
-
-REQUIRED = object()
 
 
 def _result(
@@ -248,52 +201,4 @@ OPTIONS = (
         "A retry resumes after the last finished batch, three times at most. Each out of memory is recorded in `meta.json` "
         "(`out_of_memory`), or in `oom.json` (`earlier`) if the retries failed.",
     ),
-)
-
-
-def embed_options(changes_result: bool) -> Iterator[Option]:
-    """The settings that are flags of embed.py."""
-    return (option for option in OPTIONS if option.flag and option.changes_result == changes_result)
-
-
-def add_arguments(parser: argparse._ActionsContainer, changes_result: bool) -> None:
-    """Add the flags of embed.py's settings of one sort to a parser or a group of it."""
-    for option in embed_options(changes_result):
-        add_argument(parser, option.name)
-
-
-def add_argument(parser: argparse._ActionsContainer, name: str, required: bool = False) -> None:
-    """Add the flag of one setting to a parser or a group of it."""
-    option = next(option for option in OPTIONS if option.name == name)
-    default = option.kind.parsed(option.default)
-    shown = "" if required or option.default is None else f" [{' '.join(option.words(option.default)[1:]) or 'off'}]"
-    text = f"{option.meaning}. {option.details}" if option.details else option.meaning
-    details = {"default": default, "required": required, "dest": option.destination}
-    parser.add_argument(option.flag, help=f"{text}{shown}".replace("%", "%%"), **details, **option.kind.argument())
-
-
-class _FromArguments:
-    @classmethod
-    def of(cls, args: argparse.Namespace) -> "Settings":
-        """What a parsed command line asks for."""
-        given = {name: getattr(args, name) for name in cls.__dataclass_fields__ if hasattr(args, name)}
-        return cls(**{name: tuple(dict.fromkeys(v)) if isinstance(v, list) else v for name, v in given.items()})
-
-
-# What one embed job was asked for: the settings that embed.py has flags for, as `Kind.parsed` gives them, and
-#   device: auto, cpu, cuda or cuda:N;
-#   keep_partial: keep the partial result when the shard is finished, too;
-#   overwrite: replace a finished result of other settings;
-#   index: write index.parquet, too; a shard has records.parquet instead.
-Settings = make_dataclass(
-    "Settings",
-    [
-        *((option.destination, Any, option.kind.parsed(option.default)) for option in OPTIONS if option.flag),
-        ("device", str, "auto"),
-        ("keep_partial", bool, False),
-        ("overwrite", bool, False),
-        ("index", bool, False),
-    ],
-    bases=(_FromArguments,),
-    frozen=True,
 )

@@ -29,9 +29,10 @@ from seqmill.files import read_json
 from seqmill.inputs.fasta import look_at
 from seqmill.inputs.given import Given
 from seqmill.models import hub
-from seqmill.options import MAX_RETRIES, Settings
+from seqmill.options import MAX_RETRIES
 from seqmill.outputs.names import EMBEDDINGS, OOM
 from seqmill.outputs.result import Embeddings
+from seqmill.settings import Settings
 
 if TYPE_CHECKING:
     from Bio.Seq import Seq

@@ -7,7 +7,9 @@ from typing import Any
 
 from seqmill.errors import UserError
 from seqmill.kinds import Switch, Text
-from seqmill.options import OPTIONS, Option, Settings
+from seqmill.option import Option
+from seqmill.options import OPTIONS
+from seqmill.settings import Settings
 
 # What config.yaml has no use for, but the command has.
 OWN = (

@@ -15,12 +15,14 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
-from seqmill import options
 from seqmill.engine import allocator
 from seqmill.errors import EXIT_OUT_OF_MEMORY
 from seqmill.inputs import sha256sums
 from seqmill.inputs.fasta import look_at
+from seqmill.options import MAX_RETRIES
 from seqmill.progress import Progress
+from seqmill.settings import Settings
+from seqmill.settings import add_arguments as add_settings
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "index.parquet, as records.parquet is there",
     )
     result = parser.add_argument_group("what to compute (changes the result)")
-    options.add_arguments(result, changes_result=True)
+    add_settings(result, changes_result=True)
     result.add_argument(
         "--weights",
         type=Path,
@@ -47,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="record of the model written by the command weights, instead of --model",
     )
     speed = parser.add_argument_group("how to compute (changes speed and memory only)")
-    options.add_arguments(speed, changes_result=False)
+    add_settings(speed, changes_result=False)
     add = speed.add_argument
     add(
         "--device",
@@ -86,18 +88,18 @@ def run(args: argparse.Namespace) -> int:
 
     progress.phase = "looking for the model"
     found = Weights.load(args.weights) if args.weights else hub.resolve(args.model, args.revision)
-    settings = dataclasses.replace(options.Settings.of(args), index=not args.verify_fasta)
+    settings = dataclasses.replace(Settings.of(args), index=not args.verify_fasta)
     log.debug("settings: %s", settings)
     job = Job(args.fasta, args.output, found, settings, in_force, STARTED, progress)
     status = job.run()
-    if status == EXIT_OUT_OF_MEMORY and args.on_oom == "retry" and job.recommended and args.retry < options.MAX_RETRIES:
+    if status == EXIT_OUT_OF_MEMORY and args.on_oom == "retry" and job.recommended and args.retry < MAX_RETRIES:
         retry(job.recommended, args.retry + 1, args.progress_fd)
     return status
 
 
 def retry(batch_size: int, number: int, progress: int | None) -> NoReturn:
     """Become a fresh process that does the same with another batch size: nothing of this one's memory remains."""
-    log.warning("retry %d of %d in a fresh process, batch size %s", number, options.MAX_RETRIES, f"{batch_size:,}")
+    log.warning("retry %d of %d in a fresh process, batch size %s", number, MAX_RETRIES, f"{batch_size:,}")
     for child in multiprocessing.active_children():
         child.kill()
     # What the driver has open holds memory on the GPU.

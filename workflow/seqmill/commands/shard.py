@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from seqmill import options
+from seqmill import settings
 from seqmill.errors import UserError
 from seqmill.inputs import rounds, shards
 from seqmill.inputs.fasta import read_all
@@ -34,8 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=registry.FAMILIES[0].name,
         help="of the model, which says what the sequences are and how long each takes [%(default)s]",
     )
-    options.add_argument(parser, "invalid")
-    options.add_argument(parser, "duplicate_ids")
+    settings.add_argument(parser, "invalid")
+    settings.add_argument(parser, "duplicate_ids")
     parser.add_argument(
         "--output", type=Path, required=True, help="folder for <shard>.fasta, records.parquet and SHA256SUMS"
     )

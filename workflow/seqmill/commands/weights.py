@@ -3,13 +3,13 @@
 import argparse
 from pathlib import Path
 
-from seqmill import options
+from seqmill import settings
 from seqmill.models import hub
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    options.add_argument(parser, "name", required=True)
-    options.add_argument(parser, "revision")
+    settings.add_argument(parser, "name", required=True)
+    settings.add_argument(parser, "revision")
     parser.add_argument("--output", type=Path, required=True, help="record to write (JSON)")
 
 

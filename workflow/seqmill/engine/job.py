@@ -24,12 +24,12 @@ from seqmill.models.family import Tokens
 from seqmill.models.loading import load
 from seqmill.models.source import Source
 from seqmill.models.weights import Weights
-from seqmill.options import Settings
 from seqmill.outputs import meta
 from seqmill.outputs.layout import check_space
 from seqmill.outputs.names import EMBEDDINGS, INDEX, META, OOM
 from seqmill.outputs.partial import Partial, State, folder_for
 from seqmill.progress import Progress
+from seqmill.settings import Settings
 
 log = logging.getLogger(__name__)
 

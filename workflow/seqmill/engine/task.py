@@ -13,9 +13,10 @@ from seqmill.inputs.sequences import Sequences
 from seqmill.models.family import Tokens
 from seqmill.models.source import Source
 from seqmill.models.weights import Weights
-from seqmill.options import AUTO, Settings
+from seqmill.options import AUTO
 from seqmill.outputs import datasets, meta
 from seqmill.outputs.datasets import TOKEN_STARTS, Dataset
+from seqmill.settings import Settings
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from seqmill.engine.pipeline import Pipeline
 from seqmill.engine.tuning import Choice
 from seqmill.errors import UserError, is_oom
 from seqmill.kernels import attention
-from seqmill.options import Settings
+from seqmill.settings import Settings
 
 log = logging.getLogger(__name__)
 

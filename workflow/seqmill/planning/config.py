@@ -13,8 +13,9 @@ from jsonschema.exceptions import best_match
 from seqmill.errors import UserError
 from seqmill.models import registry
 from seqmill.models.family import Family
-from seqmill.options import AUTO, embed_options
+from seqmill.options import AUTO
 from seqmill.planning.manual import schema
+from seqmill.settings import embed_options
 
 
 def check(config: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from seqmill.options import OPTIONS, REQUIRED, SECTIONS, Option
+from seqmill.option import REQUIRED, Option
+from seqmill.options import OPTIONS, SECTIONS
 
 ROOT = Path(__file__).resolve().parents[3]
 SCHEMA, MANUAL = ROOT / "workflow/seqmill/schemas/config.schema.json", ROOT / "config/README.md"
