@@ -12,6 +12,7 @@ import numpy as np
 
 from seqmill.errors import UserError
 from seqmill.inputs.rounds import RECORDS, distinct
+from seqmill.inputs.windows import Treatment
 from seqmill.models import registry
 from seqmill.models.family import Family
 from seqmill.models.weights import Weights
@@ -28,6 +29,9 @@ START_MINUTES = 30
 FLOPS_PER_PARAMETER = 2
 # Of checkpoints in float32, as nearly all are.
 BYTES_PER_PARAMETER = 4
+
+
+WHOLE = Treatment()
 
 
 def gpu_count(config: dict[str, Any]) -> int:
@@ -82,11 +86,16 @@ def memory_mb(weights: Path | str, fasta: Path | str, attempt: int = 1) -> int:
     return math.ceil(needed) * attempt
 
 
-def runtime_minutes(weights: Path | str, fasta: Path | str, attempt: int = 1) -> int:
-    """Minutes for one shard on an old GPU, as many again with every further attempt. See `memory_mb`."""
+def runtime_minutes(weights: Path | str, fasta: Path | str, attempt: int = 1, treatment: Treatment = WHOLE) -> int:
+    """Minutes for one shard on an old GPU, as many again with every further attempt. See `memory_mb`.
+
+    Args:
+        treatment: what becomes of long sequences.
+    """
     model = _model(weights)
     # Attention, which long sequences pay more for, counts as the tokens that cost as much.
-    tokens = model.family.cost(_lengths(fasta)).sum()
+    _, cost = model.family.treated(treatment)
+    tokens = cost(_lengths(fasta)).sum()
     seconds = tokens * model.parameters * FLOPS_PER_PARAMETER / FLOPS_PER_S
     return math.ceil(START_MINUTES + seconds / 60) * attempt
 
