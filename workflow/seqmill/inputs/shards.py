@@ -19,6 +19,8 @@ from seqmill.inputs.rounds import PLACE, RECORDS
 
 # The number of a distinct sequence that is not in this round's shards.
 ELSEWHERE = -1
+# Text of which some may be missing: pandas 3 calls it str, pandas 2 would write "None" for it.
+TEXT = pd.StringDtype(na_value=np.nan)
 
 Samples = Mapping[str | None, Iterable[Record]]
 
@@ -81,7 +83,7 @@ def find_distinct(
     columns = ["id", "length", "sequence_sha256", "distinct", "duplicate_of", "residues_replaced"]
     columns += ["description", "renamed_from", "sample"]
     # Otherwise a column of nothing but None would be stored without a type.
-    table = pd.DataFrame(rows, columns=columns).astype({"duplicate_of": "str", "renamed_from": "str"})
+    table = pd.DataFrame(rows, columns=columns).astype({"duplicate_of": TEXT, "renamed_from": TEXT})
     letters = np.memmap(temporary, dtype=np.uint8, mode="r") if offsets[-1] else np.empty(0, np.uint8)
     return Distinct(table, letters, np.array(offsets), list(number), np.array(counts, dtype=np.int64))
 

@@ -6,6 +6,7 @@ import pandas as pd
 
 from seqmill.files import write_atomically
 from seqmill.inputs.sequences import Sequences
+from seqmill.inputs.shards import TEXT
 
 COLUMNS = ["id", "length", "sequence_sha256", "duplicate_of", "residues_replaced", "description", "renamed_from"]
 
@@ -17,7 +18,7 @@ def write(sequences: Sequences, path: Path) -> None:
         UserError: the disk is full.
     """
     # Otherwise a column of nothing but None would be stored without a type.
-    index = table(sequences).astype({"duplicate_of": "str", "renamed_from": "str"})
+    index = table(sequences).astype({"duplicate_of": TEXT, "renamed_from": TEXT})
     with write_atomically(path) as temporary:
         index.to_parquet(temporary, index=False)
 
