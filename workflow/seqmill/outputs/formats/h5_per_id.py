@@ -7,6 +7,7 @@ has the attribute `original_id`. In its name `/`, which would make a group, is `
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import h5py
@@ -21,6 +22,7 @@ from seqmill.outputs.formats.source import Source
 COMPACT_BYTES = 60_000
 # What HDF5 keeps of a dataset besides its values and its name.
 HEADER_BYTES = 700
+TEXT = h5py.string_dtype("utf-8")
 
 
 def write(source: Source, datasets: Sequence[Dataset], folder: Path) -> None:
@@ -58,7 +60,7 @@ class NamedDatasets:
 
     def __init__(self, file: h5py.File):
         self._root = file.id
-        self._scalar, self._text = h5s.create(h5s.SCALAR), h5t.py_create(h5py.string_dtype("utf-8"), logical=True)
+        self._scalar, self._text = h5s.create(h5s.SCALAR), h5t.py_create(TEXT, logical=True)
         self._compact, self._contiguous = (h5p.create(h5p.DATASET_CREATE) for _ in range(2))
         self._compact.set_layout(h5d.COMPACT)
         self._contiguous.set_layout(h5d.CONTIGUOUS)
@@ -70,10 +72,15 @@ class NamedDatasets:
             self.add(name, values, original)
 
     def add(self, name: str, values: np.ndarray, original: str) -> None:
-        """Add a dataset; `original` becomes its attribute `original_id`."""
+        """Add a dataset; `values` are C-contiguous, and `original` becomes its attribute `original_id`."""
         properties = self._compact if values.nbytes <= COMPACT_BYTES else self._contiguous
-        space = h5s.create_simple(values.shape)
-        stored = h5d.create(self._root, name.encode(), h5t.py_create(values.dtype, logical=True), space, properties)
-        stored.write(h5s.ALL, h5s.ALL, np.ascontiguousarray(values))
+        kind, space = _type(values.dtype), h5s.create_simple(values.shape)
+        stored = h5d.create(self._root, name.encode(), kind, space, properties)
+        stored.write(h5s.ALL, h5s.ALL, values, kind)
         attribute = h5a.create(stored, b"original_id", self._text, self._scalar)
-        attribute.write(np.array(original, dtype=h5py.string_dtype("utf-8")))
+        attribute.write(np.array(original, dtype=TEXT), self._text)
+
+
+@cache
+def _type(dtype: np.dtype) -> h5t.TypeID:
+    return h5t.py_create(dtype)
