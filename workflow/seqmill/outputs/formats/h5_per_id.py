@@ -60,7 +60,9 @@ class NamedDatasets:
 
     def __init__(self, file: h5py.File):
         self._root = file.id
-        self._scalar, self._text = h5s.create(h5s.SCALAR), h5t.py_create(TEXT, logical=True)
+        self._scalar = h5s.create(h5s.SCALAR)
+        # In the file, and in memory.
+        self._text, self._python_text = h5t.py_create(TEXT, logical=True), h5t.py_create(TEXT)
         self._compact, self._contiguous = (h5p.create(h5p.DATASET_CREATE) for _ in range(2))
         self._compact.set_layout(h5d.COMPACT)
         self._contiguous.set_layout(h5d.CONTIGUOUS)
@@ -78,7 +80,7 @@ class NamedDatasets:
         stored = h5d.create(self._root, name.encode(), kind, space, properties)
         stored.write(h5s.ALL, h5s.ALL, values, kind)
         attribute = h5a.create(stored, b"original_id", self._text, self._scalar)
-        attribute.write(np.array(original, dtype=TEXT), self._text)
+        attribute.write(np.array(original, dtype=TEXT), self._python_text)
 
 
 @cache
