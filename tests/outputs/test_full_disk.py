@@ -1,14 +1,14 @@
 """Disks that are full or read-only: one sentence says so, and nothing is left that looks like a result."""
 
 import errno
-import subprocess
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pandas as pd
 import pytest
+from disks import disk
 from refusals import (
     GOOD,
     WORKFLOW,
@@ -26,20 +26,6 @@ from seqmill.errors import is_disk_full
 from seqmill.outputs.merge import merge as merge_shards
 
 FULL = "the disk is full or the quota used up; free some space and run the same command again"
-
-
-@contextmanager
-def disk(folder, options):
-    """A folder on a disk of its own, where this user may mount one."""
-    folder.mkdir()
-    try:
-        subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("file systems cannot be mounted here")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ except ImportError:
     )
 
 from seqmill.errors import UserError
+from seqmill.outputs.formats import FORMATS
 from seqmill.planning import config as configuration
 from seqmill.planning import paths, samples, slurm
 from seqmill.planning import resources as demand
@@ -70,7 +71,10 @@ RECORDS = f"<results>/shards/{IN_ROUND}records.parquet"
 CHECKSUMS = f"<results>/shards/{IN_ROUND}SHA256SUMS"
 SUMMARY = f"<results>/summary{DOT_ROUND}.tsv"
 MERGED = [f"<results>/{IN_SAMPLE}{name}" for name in ("embeddings.h5", "index.parquet")]
+EXPORT = f"<results>/{IN_SAMPLE}exports/{{format}}"
 RESULTS = [expand(MERGED, sample=SAMPLES), expand(SUMMARY, round=ROUNDS)] if SAMPLES else [*MERGED, SUMMARY]
+# One or a list of them.
+RESULTS += expand(EXPORT, sample=SAMPLES, format=config["results"]["formats"])
 
 
 wildcard_constraints:
@@ -86,6 +90,13 @@ def outside(files):
 
 def fasta_of_round(wildcards):
     return outside(ROUNDS[int(wildcards.round)].files if SAMPLES else FASTA)
+
+
+def fasta_of_export(wildcards):
+    """The sequences, for a format that holds them."""
+    if wildcards.format != "biotrainer":
+        return []
+    return outside(SAMPLES[wildcards.sample] if SAMPLES else FASTA)
 
 
 def shard_flags(wildcards):

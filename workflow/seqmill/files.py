@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,12 +37,38 @@ def write_atomically(path: Path, sync: bool = True) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def write_folder_atomically(path: Path) -> Iterator[Path]:
+    """Yield a new folder under a temporary name beside `path`; rename it to `path` when the block succeeds, else delete it.
+
+    `path` may be an empty folder. The disk is waited for, as in `write_atomically`.
+
+    Raises:
+        UserError: the disk is full.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    remove_leftovers(path)
+    try:
+        with reports_full_disk(path.parent):
+            temporary.mkdir()
+            yield temporary
+            for file in temporary.iterdir():
+                with file.open("rb") as handle:
+                    os.fsync(handle.fileno())
+            temporary.replace(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 def remove_leftovers(path: Path) -> None:
-    """Remove the temporary files of earlier writers of `path` that were killed."""
+    """Remove the temporary files, or folders, of earlier writers of `path` that were killed."""
     temporary = re.compile(rf"\.{re.escape(path.name)}\.\d+\.tmp")
     for other in path.parent.iterdir():
         if temporary.fullmatch(other.name):
-            other.unlink(missing_ok=True)
+            if other.is_dir():
+                shutil.rmtree(other, ignore_errors=True)
+            else:
+                other.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -53,14 +53,16 @@ class Several:
 
     Attributes:
         names: values of config.yaml that stand for a number.
+        least: how many there must be; 0 allows an empty list.
     """
 
     options: tuple[str, ...] | None = None
     names: dict[str, int] = field(default_factory=dict)
+    least: int = 1
 
     def schema(self) -> dict[str, Any]:
         one = {"enum": list(self.options)} if self.options else {"type": "integer"}
-        many = {"type": "array", "items": one, "minItems": 1, "uniqueItems": True}
+        many = {"type": "array", "items": one, "minItems": self.least, "uniqueItems": True}
         return {"anyOf": [*({"const": name} for name in self.names), one, many]}
 
     def values(self) -> str:

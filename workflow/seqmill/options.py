@@ -9,6 +9,7 @@ from seqmill.inputs.windows import ERROR, FULL, TRUNCATE, WINDOW
 from seqmill.kinds import Choice, Kind, Number, Several, Switch, Text
 from seqmill.models.registry import FAMILIES
 from seqmill.option import REQUIRED, Option
+from seqmill.outputs.formats import FORMATS
 from seqmill.outputs.representations import REPRESENTATIONS
 
 # Of model.pooling and model.family: what the model's family says.
@@ -22,6 +23,7 @@ SECTIONS = {
     "model": "which model, and what to take from it; changes here run every shard again",
     "sequences": "how to treat the sequences; changes here run every shard again",
     "performance": "speed and memory only; changes here run nothing again that is finished",
+    "results": "what to make of finished embeddings; changes here compute no embedding again",
 }
 
 
@@ -225,5 +227,13 @@ OPTIONS = (
         "out of memory: fail with a diagnosis, or retry in a fresh process with the batch size that it recommends",
         "A retry resumes after the last finished batch, three times at most. Each out of memory is recorded in `meta.json` "
         "(`out_of_memory`), or in `oom.json` (`earlier`) if the retries failed.",
+    ),
+    Option(
+        "results",
+        "formats",
+        Several(tuple(FORMATS), least=0),
+        [],
+        "; ".join(f"{name}: {form.meaning}" for name, form in FORMATS.items()),
+        "Written to `results/exports/<format>` from `embeddings.h5`, which is made anyway; README.md says which tool opens which.",
     ),
 )

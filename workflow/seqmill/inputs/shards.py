@@ -19,9 +19,8 @@ from seqmill.inputs.rounds import PLACE, RECORDS
 
 # The number of a distinct sequence that is not in this round's shards.
 ELSEWHERE = -1
-
-# The dtype of text of which some is missing: before pandas 3, "str" made words of None.
-TEXT = "str" if int(pd.__version__.split(".")[0]) >= 3 else "string"
+# Text of which some may be missing: pandas 3 calls it str, pandas 2 would write "None" for it.
+TEXT = pd.StringDtype(na_value=np.nan)
 
 Samples = Mapping[str | None, Iterable[Record]]
 

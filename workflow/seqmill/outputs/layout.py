@@ -39,7 +39,7 @@ def lay_out(
             file.create_dataset("offsets", data=offsets(token_counts))
         for dataset in datasets:
             shape = int(np.sum(dataset.rows(token_counts))), dataset.width
-            stored = file.create_dataset(dataset.name, shape, dataset.dtype, dcpl=_contiguous())
+            stored = file.create_dataset(dataset.name, shape, dataset.dtype, dcpl=contiguous())
             stored.attrs.update(dataset.attributes())
         file.attrs.update(attributes)
 
@@ -70,7 +70,7 @@ def _preallocate(path: Path, ids: Sequence[str]) -> None:
         os.posix_fallocate(file.fileno(), 0, size)
 
 
-def _contiguous() -> h5py.h5p.PropDCID:
+def contiguous() -> h5py.h5p.PropDCID:
     """Contiguous, its place in the file known from the start, and no fill values: each row is written once."""
     properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     properties.set_layout(h5py.h5d.CONTIGUOUS)

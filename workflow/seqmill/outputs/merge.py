@@ -9,6 +9,7 @@ import pandas as pd
 
 from seqmill.errors import UserError
 from seqmill.files import write_atomically
+from seqmill.inputs.shards import TEXT
 from seqmill.outputs import verify
 from seqmill.outputs.datasets import EMBEDDED, WINDOWS
 from seqmill.outputs.embedding_file import EmbeddingFile, cut, sequence_checksum
@@ -59,8 +60,10 @@ def merge(
                     # What was done to each sequence.
                     table[dataset.name] = merged.values(dataset.name)[:, 0]
         verify.remove_unusable({folders[shard]: problem for shard, problem in problems.items()}, len(folders))
+    columns = table[[name for name in INDEX_COLUMNS if name in table]]
+    columns = columns.astype({name: TEXT for name in ("duplicate_of", "renamed_from") if name in columns})
     with write_atomically(index) as temporary:
-        table[[name for name in INDEX_COLUMNS if name in table]].to_parquet(temporary, index=False)
+        columns.to_parquet(temporary, index=False)
     duplicates = int(table["duplicate_of"].notna().sum())
     return f"{len(table):,} records ({duplicates:,} of them duplicates) in {embeddings} and {index}"
 
