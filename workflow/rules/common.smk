@@ -16,7 +16,7 @@ except ImportError:
 
 from seqmill.errors import UserError
 from seqmill.planning import config as configuration
-from seqmill.planning import paths, samples, slurm
+from seqmill.planning import paths, reuse, samples, slurm
 from seqmill.planning import resources as demand
 
 # The folder of the library, which Python runs as the command seqmill.
@@ -34,6 +34,10 @@ def sample_flags(wildcards, output):
     return ["--sample", wildcards.sample] if SAMPLES else []
 
 
+def reuse_flags(wildcards, output):
+    return ["--reuse", *REUSE] if REUSE else []
+
+
 def located(path):
     """Where a path of a rule is, with the prefix and the path variables that an importing workflow sets."""
     return workflow.pathvars.apply(workflow.modifier.path_modifier.replace_prefix(path))
@@ -47,6 +51,7 @@ try:
     FASTA = None if SAMPLES else paths.fasta_files(config, must_exist=not IMPORTED)
     MODEL_FILES = paths.model_files(config["model"]["name"])
     ROUNDS = samples.plan_rounds(SAMPLES, Path(located("<results>/shards"))) if SAMPLES else {}
+    REUSE = reuse.earlier_results(config)
 except UserError as error:
     raise WorkflowError(str(error))
 
@@ -70,6 +75,12 @@ CHECKSUMS = f"<results>/shards/{IN_ROUND}SHA256SUMS"
 SUMMARY = f"<results>/summary{DOT_ROUND}.tsv"
 MERGED = [f"<results>/{IN_SAMPLE}{name}" for name in ("embeddings.h5", "index.parquet")]
 RESULTS = [expand(MERGED, sample=SAMPLES), expand(SUMMARY, round=ROUNDS)] if SAMPLES else [*MERGED, SUMMARY]
+
+if workflow.is_main_process:
+    try:
+        reuse.check(config, REUSE, [Path(located(path)) for path in expand(MERGED[0], sample=SAMPLES or [None])])
+    except UserError as error:
+        raise WorkflowError(str(error))
 
 
 wildcard_constraints:

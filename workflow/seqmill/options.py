@@ -5,7 +5,7 @@ A new setting is one entry here, a comment in config/config.yaml, and its use.
 
 from typing import Any
 
-from seqmill.kinds import Choice, Kind, Number, Several, Switch, Text
+from seqmill.kinds import Choice, Kind, Number, Paths, Several, Switch, Text
 from seqmill.models.registry import FAMILIES
 from seqmill.option import REQUIRED, Option
 from seqmill.outputs.representations import REPRESENTATIONS
@@ -47,6 +47,15 @@ OPTIONS = (
         "the sequences",
         "Ids are the first word of each header; see sequences.duplicate_ids. Each sample has a result of its own.",
         changes_result=True,
+    ),
+    Option(
+        "",
+        "reuse",
+        Paths("earlier results, one or a list: folders, or their embeddings.h5 with index.parquet beside it"),
+        [],
+        "sequences that these hold are taken from there and not computed again",
+        "They must be of the same model and settings; model.dtype: auto is then that of the first. A change runs nothing again "
+        "that is finished.",
     ),
     _result(
         "model",

@@ -112,7 +112,7 @@ class Job:
 
     def _embed(self, source: Source, sequences: Sequences, tokens: Tokens, device: torch.device) -> None:
         """Everything between the sequences and the complete file."""
-        self.choices["dtype"] = tuning.dtype(self.settings.dtype, device, source.config.half)
+        self.choices["dtype"] = tuning.dtype(self.settings.dtype, device, source.config.half, self.settings.fitting)
         self.task = task = Task.resolve(source, sequences, tokens, self.settings, self.choices["dtype"].value)
         self._clear_folder(task)
         state = self._load_partial(task)

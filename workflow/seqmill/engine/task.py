@@ -14,7 +14,7 @@ from seqmill.models.family import Tokens
 from seqmill.models.source import Source
 from seqmill.models.weights import Weights
 from seqmill.options import AUTO
-from seqmill.outputs import datasets, meta
+from seqmill.outputs import datasets, earlier, meta
 from seqmill.outputs.datasets import TOKEN_STARTS, Dataset
 from seqmill.settings import Settings
 
@@ -48,7 +48,7 @@ class Task:
         """What the settings ask for.
 
         Raises:
-            UserError: the model has no such layer.
+            UserError: the model has no such layer, or an earlier result that is reused has other settings.
         """
         config, name = source.config, str(dtype).removeprefix("torch.")
         layers = datasets.resolve_layers(settings.layers, config.layer_count)
@@ -59,6 +59,8 @@ class Task:
         )
         stored = datasets.resolve(layers, pooling, config.width, name, source.tokenizer.single_letters)
         fingerprint = meta.fingerprint(source.weights.checksum, name, layers, pooling)
+        if found := settings.fitting:
+            earlier.refuse_other_settings(found["path"], found, fingerprint, "this run")
         return cls(source, sequences, tokens, dtype, layers, pooling, stored, fingerprint)
 
     @property

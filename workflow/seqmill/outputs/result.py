@@ -24,8 +24,9 @@ import numpy as np
 
 from seqmill.errors import UserError
 from seqmill.outputs.datasets import TOKEN_STARTS, Dataset
-from seqmill.outputs.embedding_file import Damaged, EmbeddingFile
-from seqmill.outputs.names import EMBEDDINGS, INDEX, OOM
+from seqmill.outputs.embedding_file import EmbeddingFile
+from seqmill.outputs.names import INDEX
+from seqmill.outputs.opening import find, opened, plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,18 +45,7 @@ def open(path: str | os.PathLike[str]) -> "Embeddings":
         UserError: there is no result, or a damaged one.
     """
     path = Path(path)
-    return Embeddings(_find(path) if path.is_dir() else path)
-
-
-def _find(folder: Path) -> Path:
-    """The embeddings.h5 of a folder."""
-    if (folder / EMBEDDINGS).exists():
-        return folder / EMBEDDINGS
-    if (folder / OOM).exists():
-        raise UserError(f"{folder}: holds no result, as memory ran out; {OOM} says what would help")
-    inner = sorted(str(path.parent) for path in folder.glob(f"*/{EMBEDDINGS}"))
-    advice = f"open one of {', '.join(inner[:10])}" if inner else "is the run finished?"
-    raise UserError(f"{folder}: holds no {EMBEDDINGS}; {advice}")
+    return Embeddings(find(path) if path.is_dir() else path)
 
 
 class Embeddings:
@@ -77,7 +67,7 @@ class Embeddings:
 
     def __init__(self, path: Path, temporary: Path | None = None):
         self.path = path
-        self._file: EmbeddingFile | None = _opened(path)
+        self._file: EmbeddingFile | None = opened(path)
         self.lengths: np.ndarray = self._file.lengths
         self._close = weakref.finalize(self, _dispose, self._file, temporary)
 
@@ -181,7 +171,7 @@ class Embeddings:
     @cached_property
     def attributes(self) -> dict[str, Any]:
         """What is known of the whole: model, revision, dtype, layers, pooling, versions and more, in Python's own types."""
-        found = {name: _plain(value) for name, value in self._open_file.attributes.items()}
+        found = {name: plain(value) for name, value in self._open_file.attributes.items()}
         return found | {"versions": json.loads(found.get("versions", "{}"))}
 
     @cached_property
@@ -268,31 +258,7 @@ class Embeddings:
         return layers[layer]
 
 
-def _opened(path: Path) -> EmbeddingFile:
-    try:
-        file = EmbeddingFile(path)
-    except FileNotFoundError:
-        raise UserError(
-            f"{path}: there is no such file or folder; give a folder of results, or an {EMBEDDINGS}"
-        ) from None
-    except (Damaged, OSError) as error:
-        raise UserError(f"{path}: is not a result of seqmill, or a damaged one ({error})") from None
-    # Another program may have packed it, and half a copy is no result.
-    size = path.stat().st_size
-    if any((extent.rows and not extent.offset) or extent.end > size for extent in file.extents.values()):
-        file.__exit__()
-        raise UserError(f"{path}: is damaged, or was rewritten by another program; copy the result again")
-    return file
-
-
 def _dispose(file: EmbeddingFile, temporary: Path | None) -> None:
     file.__exit__()
     if temporary is not None:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _plain(value: Any) -> Any:
-    """An attribute of HDF5 in Python's own types."""
-    if isinstance(value, bytes):
-        return value.decode()
-    return _plain(value.tolist()) if isinstance(value, np.generic | np.ndarray) else value
