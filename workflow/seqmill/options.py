@@ -48,15 +48,6 @@ OPTIONS = (
         "Ids are the first word of each header; see sequences.duplicate_ids. Each sample has a result of its own.",
         changes_result=True,
     ),
-    Option(
-        "",
-        "reuse",
-        Paths("earlier results, one or a list: folders, or their embeddings.h5 with index.parquet beside it"),
-        [],
-        "sequences that these hold are taken from there and not computed again",
-        "They must be of the same model and settings; model.dtype: auto is then that of the first. A change runs nothing again "
-        "that is finished.",
-    ),
     _result(
         "model",
         "name",
@@ -141,6 +132,17 @@ OPTIONS = (
         "auto",
         "parts of the input, each a job of its own; auto: one per GPU",
         changes_result=True,
+    ),
+    Option(
+        "",
+        "reuse",
+        Paths("earlier results, one or a list: folders, or their embeddings.h5 with index.parquet beside it"),
+        [],
+        "sequences that these hold are taken from there and not computed again",
+        "They must be of the same model and settings; model.dtype: auto is then that of the first. A change runs nothing again "
+        "that is finished.",
+        changes_result=True,
+        flag="--reuse",
     ),
     Option(
         "performance",

@@ -65,7 +65,7 @@ def embed(
         settings: those of config.yaml by name and value: `revision`, `dtype`, `layers` ("last", a number or several),
             `pooling` ("auto", "mean", "mean_all", "bos", "residues", or several of them), `invalid`, `duplicate_ids`,
             `batch_size`, `dataloader_workers`, `attention`, `compile`, `streams`, `pin_memory`, `expandable_segments`,
-            `on_oom`; and `device` ("auto", "cpu", "cuda", "cuda:1") and `overwrite` (a finished result of other settings
+            `on_oom`, `reuse` (earlier results, whose sequences are not computed again); and `device` ("auto", "cpu", "cuda", "cuda:1") and `overwrite` (a finished result of other settings
             in `output`).
             With on_oom="retry" a smaller batch is tried in this process, three times at most.
 

@@ -34,17 +34,6 @@ def add_shards(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_reuse(parser: argparse.ArgumentParser) -> None:
-    """Add the flag that names earlier results."""
-    parser.add_argument(
-        "--reuse",
-        nargs="*",
-        default=[],
-        metavar="RESULT",
-        help="earlier results, each a folder or its embeddings.h5 with index.parquet beside it",
-    )
-
-
 def main() -> None:
     """Run the command that the command line names, and exit."""
     name, *arguments = sys.argv[1:] or ["--help"]

@@ -7,7 +7,6 @@ import argparse
 from pathlib import Path
 
 from seqmill import settings
-from seqmill.commands import add_reuse
 from seqmill.errors import UserError
 from seqmill.inputs import rounds, shards
 from seqmill.inputs.fasta import read_all
@@ -33,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="RECORDS",
         help="records.parquet of the rounds of samples before this one, whose sequences are left out",
     )
-    add_reuse(parser)
+    settings.add_argument(parser, "reuse")
     parser.add_argument("--shards", type=int, required=True, help="how many shards")
     parser.add_argument(
         "--family",

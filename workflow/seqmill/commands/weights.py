@@ -4,7 +4,6 @@ import argparse
 from pathlib import Path
 
 from seqmill import settings
-from seqmill.commands import add_reuse
 from seqmill.errors import UserError
 from seqmill.models import hub
 
@@ -12,7 +11,7 @@ from seqmill.models import hub
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     settings.add_argument(parser, "name", required=True)
     settings.add_argument(parser, "revision")
-    add_reuse(parser)
+    settings.add_argument(parser, "reuse")
     parser.add_argument("--output", type=Path, required=True, help="record to write (JSON)")
 
 

@@ -14,6 +14,7 @@ from seqmill.engine.batching import PackedBatches, loader
 from seqmill.engine.lease import lease
 from seqmill.engine.pipeline import NotFinite, Pipeline
 from seqmill.engine.report import Clock
+from seqmill.engine.reuse import Reuse
 from seqmill.engine.task import Task, read_sequences
 from seqmill.engine.trials import Trials
 from seqmill.engine.tuning import Choice
@@ -58,7 +59,8 @@ class Job:
         started: float,
         progress: Progress | None = None,
     ):
-        self.fasta, self.folder, self.weights, self.settings = fasta, folder, weights, settings
+        self.reuse = Reuse(settings.reuse, folder)
+        self.fasta, self.folder, self.weights, self.settings = fasta, folder, weights, self.reuse.fit(settings)
         self.choices = {"allocator": Choice(allocator)}
         self.recommended: int | None = None
         self.partial = Partial(folder_for(folder), settings.keep_partial)
@@ -77,7 +79,7 @@ class Job:
             UserError: bad input or settings, or a result that is not finite.
         """
         source = Source.of(self.weights)
-        sequences = read_sequences(self.fasta, source, self.settings.invalid, self.settings.duplicate_ids)
+        sequences = read_sequences(self.fasta, source, self.settings, self.reuse.places)
         self.clock.mark("read_s")
         report.warn_of_input(self.fasta, sequences, source, is_shard=not self.settings.index)
         # Made while the model loads, where that takes time.
@@ -90,7 +92,7 @@ class Job:
                     raise
                 return self._report_oom(error, sequences, device)
             if self.settings.index:
-                report.write_index(self.folder, sequences)
+                report.write_index(self.folder, sequences, self.reuse.origins(sequences))
             # The embeddings come last: they are what makes a finished shard.
             self.partial.publish(self.folder / EMBEDDINGS)
         return 0
@@ -126,9 +128,10 @@ class Job:
         model = load(source, task.dtype, device, settings.attention)
         self.clock.mark("load_s")
         self.pipeline = Pipeline(model, device, task.computed, settings.streams, settings.pin_memory)
-        batches = self._choose(settings, reason, state.done)
+        batches = self._choose(settings, reason, max(state.done, sequences.known))
         report.announce(task, device, self.choices, batches)
         self._begin(device)
+        self.reuse.copy(task, self.partial)
         self._compute(batches, settings.pin_memory)
         content = report.meta_content(
             self.fasta, task, state, self.choices, self.pipeline, batches, self.clock, matmul_flops
@@ -180,7 +183,7 @@ class Job:
 
     def _begin(self, device: torch.device) -> None:
         """Open the partial result for rows."""
-        task, version = self.task, self.choices["attention"].value
+        task, version = self.task, self.reuse.kernels(self.choices["attention"].value)
         chosen = {
             "batch_size": self.choices["batch_size"].value,
             "attention": self.pipeline.model.kernels.attention.name,

@@ -1,5 +1,6 @@
 """What one job has to compute: resolved once, before anything is loaded."""
 
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,13 +103,18 @@ class Task:
         return total
 
 
-def read_sequences(fasta: Path | Given, source: Source, invalid: str, duplicate_ids: str) -> Sequences:
+def read_sequences(
+    fasta: Path | Given, source: Source, settings: Settings, elsewhere: Container[str] = ()
+) -> Sequences:
     """The sequences of a file, or those given, as a model takes them.
+
+    Args:
+        elsewhere: hashes of sequences that need not be computed.
 
     Raises:
         UserError: see `read_records` and `with_own_ids`.
     """
-    alphabet = source.alphabet
+    alphabet, invalid = source.alphabet, settings.invalid
     is_given = isinstance(fasta, Given)
     records = fasta.records(alphabet, invalid) if is_given else read_records(fasta, alphabet, invalid)
-    return Sequences(list(with_own_ids(records, duplicate_ids)))
+    return Sequences(list(with_own_ids(records, settings.duplicate_ids)), elsewhere)

@@ -1,7 +1,8 @@
 """The sequences of earlier results: where each is, and the files as sources of a merge."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ import pyarrow.parquet as pq
 from seqmill.errors import UserError, first_line
 from seqmill.inputs.rounds import ELSEWHERE, REUSED_FROM
 from seqmill.outputs import meta, verify
+from seqmill.outputs.datasets import Dataset
 from seqmill.outputs.earlier import attributes_of, located, refuse_other_settings
 from seqmill.outputs.embedding_file import METADATA, EmbeddingFile
 from seqmill.outputs.names import INDEX, META
@@ -17,7 +19,7 @@ from seqmill.outputs.opening import opened
 
 COLUMNS = ["id", "length", "sequence_sha256"]
 # What helps where an earlier result is no longer what it was when the shards were made.
-ANEW = "put back what it was, or take it out of the list and run again with --forcerun shard"
+ANEW = "put back what it was, or take it out of the list and run again (the workflow with --forcerun shard)"
 
 
 def places(paths: Sequence[Path]) -> pd.DataFrame:
@@ -56,17 +58,31 @@ def sources(records: pd.DataFrame, like: EmbeddingFile) -> list[EmbeddingFile]:
         return []
     wanted, files = attributes_of(like), []
     for path in records[REUSED_FROM].dropna().unique():
-        file = opened(*located([path]))
+        file = verified(*located([path]), wanted, like.datasets)
         files.append(file)
-        refuse_other_settings(path, attributes_of(file), wanted, "this run")
-        if file.datasets != like.datasets:
-            raise UserError(f"reuse: {path}: holds other datasets than this run; take it out of the list")
         own = records[taken_from(records, path)]
         hashes, rows = sequence_hashes(file).to_numpy(), own["row"].to_numpy()
         if rows.max() >= len(hashes) or not np.array_equal(hashes[rows], own["sequence_sha256"].to_numpy()):
             raise UserError(f"reuse: {path}: holds other sequences than when the shards were made; {ANEW}")
-        _verify(file)
     return files
+
+
+def verified(path: Path, wanted: Mapping[str, Any], datasets: Sequence[Dataset]) -> EmbeddingFile:
+    """The file of an earlier result, opened, with the settings and datasets of this run.
+
+    A result of the command embed is compared with the checksums in its meta.json; merged results have none.
+
+    Raises:
+        UserError: it is damaged, or was made with other settings.
+    """
+    file = opened(path)
+    found = attributes_of(file)
+    refuse_other_settings(path, found, wanted, "this run")
+    if {dataset.name: dataset for dataset in file.datasets} != {dataset.name: dataset for dataset in datasets}:
+        raise UserError(f"reuse: {path}: holds other datasets than this run; take it out of the list")
+    if (path.parent / META).exists():
+        _compare_checksums(file, found)
+    return file
 
 
 def sequence_hashes(file: EmbeddingFile) -> pd.Series:
@@ -96,18 +112,10 @@ def taken_from(records: pd.DataFrame, path: Path | str) -> np.ndarray:
     return records[REUSED_FROM].eq(str(path)).fillna(False).to_numpy(dtype=bool)
 
 
-def _verify(file: EmbeddingFile) -> None:
-    """Compare a result of the command embed with the checksums in its meta.json; merged results have none.
-
-    Raises:
-        UserError: they differ.
-    """
-    folder = file.path.parent
-    if not (folder / META).exists():
-        return
+def _compare_checksums(file: EmbeddingFile, attributes: Mapping[str, Any]) -> None:
     try:
-        found = meta.read(folder)
-        if meta.differences(found, attributes_of(file)):
+        found = meta.read(file.path.parent)
+        if meta.differences(found, attributes):
             raise meta.Unusable(f"{META} beside it is of another result")
         if problem := verify.differs(found, METADATA, file.metadata_checksum()):
             raise meta.Unusable(problem)
