@@ -58,8 +58,9 @@ class Reuse:
 
     def kernels(self, attention: str) -> str:
         """The attention kernels behind a result, as merged results name them."""
-        names = {*attention.split(", "), *(self.attributes["attention"].split(", ") if self.paths else ())}
-        return ", ".join(sorted(names))
+        if not self.paths:
+            return attention
+        return ", ".join(sorted({*attention.split(", "), *self.attributes["attention"].split(", ")}))
 
     def origins(self, sequences: Sequences) -> list[str | None] | None:
         """Which earlier file each distinct sequence is from, in the order of computing; None where none are named."""
