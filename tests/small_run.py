@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from seqmill.engine.job import Job
 from seqmill.inputs import shards
 from seqmill.inputs.fasta import read_all
 from seqmill.models import hub, registry
-from seqmill.outputs import verify
+from seqmill.outputs import earlier, reused, verify
 from seqmill.outputs.merge import merge
 from seqmill.settings import Settings
 
@@ -37,12 +38,18 @@ class SmallRun:
         self.records = folder / "shards/records.parquet"
         self.embeddings, self.index = folder / "embeddings.h5", folder / "index.parquet"
 
-    def embed(self, model: Path, fasta: Path, **settings: Any) -> None:
+    def shard(self, model: Path, fasta: Path, reuse: Sequence[Path] = ()) -> None:
         family, _ = registry.recognise(hub.resolve(str(model)))
-        records, folder = read_all([fasta], family.alphabet), self.folder / "shards"
-        shards.shard({None: records}, len(self.parts), folder, family.cost, alphabet=family.alphabet)
+        records, folder, files = read_all([fasta], family.alphabet), self.folder / "shards", earlier.located(reuse)
+        places = reused.places(files) if files else None
+        shards.shard({None: records}, len(self.parts), folder, family.cost, alphabet=family.alphabet, reused=places)
+        earlier.record(folder, earlier.common_attributes(files))
+
+    def embed(self, model: Path, fasta: Path, reuse: Sequence[Path] = (), **settings: Any) -> None:
+        self.shard(model, fasta, reuse)
         for shard, part in enumerate(self.parts):
-            assert embed(model, self.folder / f"shards/{shard}.fasta", part, **settings) == 0
+            path = self.folder / f"shards/{shard}.fasta"
+            assert embed(model, path, part, fitting=earlier.recorded(path.parent), **settings) == 0
 
     def check(self) -> pd.DataFrame:
         """The table of the shards."""

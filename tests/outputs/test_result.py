@@ -215,7 +215,7 @@ def test_what_is_no_result_is_refused_in_one_sentence(merged, tmp_path, damage):
 def test_a_folder_says_what_to_open(merged, tmp_path):
     for name in ("a", "b"):
         shutil.copytree(merged, tmp_path / name)
-    assert refusal(seqmill.open, tmp_path).endswith(f"open one of {tmp_path / 'a'}, {tmp_path / 'b'}")
+    assert refusal(seqmill.open, tmp_path).endswith(f"take one of {tmp_path / 'a'}, {tmp_path / 'b'}")
     (tmp_path / "oom.json").write_text("{}")
     assert "holds no result, as memory ran out; oom.json says" in refusal(seqmill.open, tmp_path)
     assert "there is no such file or folder" in refusal(seqmill.open, tmp_path / "nothing")

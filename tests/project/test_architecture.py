@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "outputs": {"inputs", "kernels"},
     "options": {"inputs", "outputs", "models"},
     "settings": {"options"},
-    "planning": {"inputs", "models", "options", "settings"},
+    "planning": {"inputs", "models", "outputs", "options", "settings"},
     "engine": {"inputs", "kernels", "models", "outputs", "options", "settings"},
     "commands": {"inputs", "models", "outputs", "options", "settings", "engine"},
     "api": {"inputs", "models", "outputs", "options", "settings", "engine"},

@@ -206,7 +206,7 @@ def test_the_space_that_is_asked_for_is_what_values_take(case, tmp_path):
     settings = {"pooling": ("mean", "residues"), "layers": (1, 2)}
     assert embed(case, fasta, tmp_path / "out", **settings) == 0
     source = Source.of(hub.resolve(str(case.folder)))
-    sequences = read_sequences(fasta, source, Treatment(), "error", "error")
+    sequences = read_sequences(fasta, source, Treatment(), Settings())
     tokens = source.tokenizer.tokens(sequences)
     task = Task.resolve(source, sequences, tokens, Settings(**settings), torch.float32, Treatment())
     with EmbeddingFile(tmp_path / "out/embeddings.h5") as file:

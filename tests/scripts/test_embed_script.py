@@ -55,6 +55,7 @@ FLAGS = [
     "--pooling",
     "--invalid",
     "--duplicate-ids",
+    "--reuse",
     "--weights",
     "--batch-size",
     "--dataloader-workers",

@@ -17,7 +17,7 @@ except ImportError:
 from seqmill.errors import UserError
 from seqmill.outputs.formats import FORMATS
 from seqmill.planning import config as configuration
-from seqmill.planning import paths, samples, slurm
+from seqmill.planning import paths, reuse, samples, slurm
 from seqmill.planning import resources as demand
 
 # The folder of the library, which Python runs as the command seqmill.
@@ -35,6 +35,10 @@ def sample_flags(wildcards, output):
     return ["--sample", wildcards.sample] if SAMPLES else []
 
 
+def reuse_flags(wildcards, output):
+    return ["--reuse", *REUSE] if REUSE else []
+
+
 def located(path):
     """Where a path of a rule is, with the prefix and the path variables that an importing workflow sets."""
     return workflow.pathvars.apply(workflow.modifier.path_modifier.replace_prefix(path))
@@ -49,6 +53,7 @@ try:
     MODEL_FILES = paths.model_files(config["model"]["name"])
     LONG = configuration.treatment(config)
     ROUNDS = samples.plan_rounds(SAMPLES, Path(located("<results>/shards"))) if SAMPLES else {}
+    REUSE = reuse.earlier_results(config)
 except UserError as error:
     raise WorkflowError(str(error))
 
@@ -75,6 +80,12 @@ EXPORT = f"<results>/{IN_SAMPLE}exports/{{format}}"
 RESULTS = [expand(MERGED, sample=SAMPLES), expand(SUMMARY, round=ROUNDS)] if SAMPLES else [*MERGED, SUMMARY]
 # One or a list of them.
 RESULTS += expand(EXPORT, sample=SAMPLES, format=config["results"]["formats"])
+
+if workflow.is_main_process:
+    try:
+        reuse.check(config, REUSE, [Path(located(path)) for path in expand(MERGED[0], sample=SAMPLES or [None])])
+    except UserError as error:
+        raise WorkflowError(str(error))
 
 
 wildcard_constraints:

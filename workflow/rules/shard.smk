@@ -2,7 +2,8 @@ rule shard:
     """Check the input and assign its distinct sequences to shards of equal predicted cost, longest first.
 
     Needs: the FASTA files of the configuration; with samples, those of a round, and what earlier rounds have.
-    Gives: one FASTA per shard, named by sequence hash, a table of all records, and the checksums of them all.
+    Gives: one FASTA per shard, named by sequence hash, a table of all records, and the checksums of them all. What
+    earlier results hold is in no shard: the table says where merge finds it.
     """
     input:
         fasta=fasta_of_round,
@@ -21,12 +22,14 @@ rule shard:
         command=command,
         shards=len(SHARDS),
         sequences=shard_flags,
+        reuse=reuse_flags,
         folder=subpath(output.records, parent=True),
     shell:
         """
         python {params.command:q} shard \
             --fasta {input.fasta:q} \
             --earlier {input.earlier:q} \
+            {params.reuse:q} \
             --shards {params.shards} \
             --invalid {params.sequences:q} \
             --output {params.folder:q} \

@@ -17,11 +17,13 @@ rule weights:
         command=command,
         model=configuration.flag("--model", config["model"]["name"]),
         revision=configuration.flag("--revision", config["model"]["revision"]),
+        reuse=reuse_flags,
     shell:
         """
         python {params.command:q} weights \
             {params.model:q} \
             {params.revision:q} \
+            {params.reuse:q} \
             --output {output.weights:q} \
             2>&1 | (
             trap '' TERM INT

@@ -162,6 +162,29 @@ class Text:
         return value
 
 
+@dataclass(frozen=True)
+class Paths:
+    """Paths, one or a list of them; null is none."""
+
+    words_for: str
+
+    def schema(self) -> dict[str, Any]:
+        one = {"type": "string", "minLength": 1}
+        return {"anyOf": [{"type": "null"}, one, {"type": "array", "items": one, "uniqueItems": True}]}
+
+    def values(self) -> str:
+        return self.words_for
+
+    def argument(self) -> dict[str, Any]:
+        return {"nargs": "+", "metavar": "PATH"}
+
+    def words(self, flag: str, value: Any) -> list[str]:
+        return [flag, *self.parsed(value)]
+
+    def parsed(self, value: Any) -> tuple[str, ...]:
+        return tuple([value] if isinstance(value, str) else value or ())
+
+
 def _yaml(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 

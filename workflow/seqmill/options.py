@@ -6,7 +6,7 @@ A new setting is one entry here, a comment in config/config.yaml, and its use.
 from typing import Any
 
 from seqmill.inputs.windows import ERROR, FULL, TRUNCATE, WINDOW
-from seqmill.kinds import Choice, Kind, Number, Several, Switch, Text
+from seqmill.kinds import Choice, Kind, Number, Paths, Several, Switch, Text
 from seqmill.models.registry import FAMILIES
 from seqmill.option import REQUIRED, Option
 from seqmill.outputs.formats import FORMATS
@@ -159,6 +159,17 @@ OPTIONS = (
         "auto",
         "parts of the input, each a job of its own; auto: one per GPU",
         changes_result=True,
+    ),
+    Option(
+        "",
+        "reuse",
+        Paths("earlier results, one or a list: folders, or their embeddings.h5 with index.parquet beside it"),
+        [],
+        "sequences that these hold are taken from there and not computed again",
+        "They must be of the same model and settings; model.dtype: auto is then that of the first. A change runs nothing again "
+        "that is finished.",
+        changes_result=True,
+        flag="--reuse",
     ),
     Option(
         "performance",

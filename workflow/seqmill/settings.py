@@ -42,7 +42,8 @@ class _FromArguments:
 #   device: auto, cpu, cuda or cuda:N;
 #   keep_partial: keep the partial result when the shard is finished, too;
 #   overwrite: replace a finished result of other settings;
-#   index: write index.parquet, too; a shard has records.parquet instead.
+#   index: write index.parquet, too; a shard has records.parquet instead;
+#   fitting: attributes of an earlier result, whose settings the result must have, see `outputs.earlier`.
 Settings = make_dataclass(
     "Settings",
     [
@@ -51,6 +52,7 @@ Settings = make_dataclass(
         ("keep_partial", bool, False),
         ("overwrite", bool, False),
         ("index", bool, False),
+        ("fitting", Any, None),
     ],
     bases=(_FromArguments,),
     frozen=True,

@@ -66,7 +66,7 @@ def embed(
             `pooling` ("auto", "mean", "residues" and others, or several of them), `storage`, `long` ("full", "window",
             "truncate", "error"), `max_length`, `overlap`, `invalid`, `duplicate_ids`,
             `batch_size`, `dataloader_workers`, `attention`, `compile`, `streams`, `pin_memory`, `expandable_segments`,
-            `on_oom`; and `device` ("auto", "cpu", "cuda", "cuda:1") and `overwrite` (a finished result of other settings
+            `on_oom`, `reuse` (earlier results, whose sequences are not computed again); and `device` ("auto", "cpu", "cuda", "cuda:1") and `overwrite` (a finished result of other settings
             in `output`).
             With on_oom="retry" a smaller batch is tried in this process, three times at most.
 

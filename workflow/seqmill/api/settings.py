@@ -53,6 +53,6 @@ def _plain(value: Any) -> Any:
     """What YAML would have in the place of a path, a tuple, a range, or a number or array of NumPy."""
     if isinstance(value, os.PathLike):
         return os.fspath(value)
-    if isinstance(value, tuple | range | set):
-        return list(value)
+    if isinstance(value, list | tuple | range | set):
+        return [os.fspath(item) if isinstance(item, os.PathLike) else item for item in value]
     return value.tolist() if hasattr(value, "tolist") else value

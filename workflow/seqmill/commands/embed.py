@@ -85,10 +85,13 @@ def run(args: argparse.Namespace) -> int:
     from seqmill.engine.job import Job
     from seqmill.models import hub
     from seqmill.models.weights import Weights
+    from seqmill.outputs import earlier
 
     progress.phase = "looking for the model"
     found = Weights.load(args.weights) if args.weights else hub.resolve(args.model, args.revision)
     settings = dataclasses.replace(Settings.of(args), index=not args.verify_fasta)
+    if args.verify_fasta:
+        settings = dataclasses.replace(settings, fitting=earlier.recorded(args.fasta.parent))
     log.debug("settings: %s", settings)
     job = Job(args.fasta, args.output, found, settings, in_force, STARTED, progress)
     status = job.run()

@@ -1,4 +1,7 @@
-"""Check FASTA files and assign their distinct sequences to shards of equal predicted cost."""
+"""Check FASTA files and assign their distinct sequences to shards of equal predicted cost.
+
+Sequences that earlier results hold are left out of the shards, and merge takes them from there.
+"""
 
 import argparse
 from pathlib import Path
@@ -9,6 +12,8 @@ from seqmill.inputs import rounds, shards
 from seqmill.inputs.fasta import read_all
 from seqmill.inputs.windows import Treatment
 from seqmill.models import registry
+from seqmill.outputs import earlier as earlier_results
+from seqmill.outputs import reused
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="RECORDS",
         help="records.parquet of the rounds of samples before this one, whose sequences are left out",
     )
+    settings.add_argument(parser, "reuse")
     parser.add_argument("--shards", type=int, required=True, help="how many shards")
     parser.add_argument(
         "--family",
@@ -49,7 +55,11 @@ def run(args: argparse.Namespace) -> None:
     alphabet, cost = family.treated(treatment)
     records = {name: read_all(paths, alphabet, args.invalid, args.duplicate_ids) for name, paths in samples.items()}
     earlier = rounds.places(args.earlier) if args.sample else None
-    print(shards.shard(records, args.shards, args.output, cost, earlier, alphabet))
+    files = earlier_results.located(args.reuse)
+    found = earlier_results.common_attributes(files, [path.parent for path in args.earlier])
+    places = reused.places(files) if files else None
+    print(shards.shard(records, args.shards, args.output, cost, earlier, alphabet, places))
+    earlier_results.record(args.output, found)
     if args.sample:
         rounds.write(args.output, samples)
 

@@ -74,7 +74,9 @@ class PackedBatches(TorchDataset):
         self.tokenizer, self.max_tokens, self.fill, self.first = tokenizer, max_tokens, fill, first
         self.sequence = self.pieces.sequence
         self.rows = sequences.rows[self.sequence]
-        bounds = plan(self.tokens.counts, max_tokens)
+        # Behind those that an earlier result has.
+        origin = int(self.pieces.begins[sequences.known])
+        bounds = origin + plan(self.tokens.counts[origin:], max_tokens)
         begun = int(np.searchsorted(bounds, self.pieces.begins[first], side="right")) - 1
         self.first_piece = int(bounds[begun])
         self.bounds = bounds[begun:] - self.first_piece

@@ -15,7 +15,8 @@ from seqmill.engine.batching import PackedBatches, loader
 from seqmill.engine.lease import lease
 from seqmill.engine.pipeline import NotFinite, Pipeline
 from seqmill.engine.report import Clock
-from seqmill.engine.task import Task, read_sequences
+from seqmill.engine.reuse import Reuse
+from seqmill.engine.task import Task, read_sequences, treatment_of
 from seqmill.engine.trials import Trials
 from seqmill.engine.tuning import Choice
 from seqmill.errors import EXIT_OUT_OF_MEMORY, UserError, is_oom
@@ -60,7 +61,8 @@ class Job:
         started: float,
         progress: Progress | None = None,
     ):
-        self.fasta, self.folder, self.weights, self.settings = fasta, folder, weights, settings
+        self.reuse = Reuse(settings.reuse, folder)
+        self.fasta, self.folder, self.weights, self.settings = fasta, folder, weights, self.reuse.fit(settings)
         self.choices = {"allocator": Choice(allocator)}
         self.recommended: int | None = None
         self.partial = Partial(folder_for(folder), settings.keep_partial)
@@ -79,9 +81,8 @@ class Job:
             UserError: bad input or settings, or a result that is not finite.
         """
         source = Source.of(self.weights)
-        settings = self.settings
-        treatment = Treatment.of(settings.long, settings.max_length, settings.overlap, source.family.trained)
-        sequences = read_sequences(self.fasta, source, treatment, settings.invalid, settings.duplicate_ids)
+        treatment = treatment_of(self.settings, source.family)
+        sequences = read_sequences(self.fasta, source, treatment, self.settings, self.reuse.places)
         self.clock.mark("read_s")
         report.warn_of_input(self.fasta, sequences, source, treatment, is_shard=not self.settings.index)
         # Made while the model loads, where that takes time.
@@ -94,7 +95,7 @@ class Job:
                     raise
                 return self._report_oom(error, sequences, device)
             if self.settings.index:
-                report.write_index(self.folder, self.task)
+                report.write_index(self.folder, self.task, self.reuse.origins(sequences))
             # The embeddings come last: they are what makes a finished shard.
             self.partial.publish(self.folder / EMBEDDINGS)
         return 0
@@ -118,7 +119,7 @@ class Job:
         self, source: Source, sequences: Sequences, tokens: Tokens, how: Treatment, device: torch.device
     ) -> None:
         """Everything between the sequences and the complete file."""
-        self.choices["dtype"] = tuning.dtype(self.settings.dtype, device, source.config.half)
+        self.choices["dtype"] = tuning.dtype(self.settings.dtype, device, source.config.half, self.settings.fitting)
         self.task = task = Task.resolve(source, sequences, tokens, self.settings, self.choices["dtype"].value, how)
         self._clear_folder(task)
         state = self._load_partial(task)
@@ -132,9 +133,10 @@ class Job:
         model = load(source, task.dtype, device, settings.attention)
         self.clock.mark("load_s")
         self.pipeline = Pipeline(model, device, task.computed, settings.streams, settings.pin_memory)
-        batches = self._choose(settings, reason, state.done)
+        batches = self._choose(settings, reason, max(state.done, sequences.known))
         report.announce(task, device, self.choices, batches)
         self._begin(device)
+        self.reuse.copy(task, self.partial)
         self._compute(batches, settings.pin_memory)
         content = report.meta_content(
             self.fasta, task, state, self.choices, self.pipeline, batches, self.clock, matmul_flops
@@ -167,8 +169,7 @@ class Job:
     def _choose(self, settings: Settings, reason: str, done: int) -> PackedBatches:
         """Settle everything that was left to choose; returns the batches of what is left of the shard."""
         task, device = self.task, self.pipeline.device
-        fill = device.type == "cuda"
-        batches = partial(task.batches, fill=fill, first=done)
+        batches = partial(task.batches, fill=device.type == "cuda", first=done)
         self.trials = trials = Trials(self.pipeline, settings, reason, task.dtype, batches)
         # Known now, for the report of an out of memory; compiled kernels may bring another.
         self.choices["attention"] = trials.attention()
@@ -178,7 +179,7 @@ class Job:
         self.choices["batch_size"] = trials.batch_size()
         self.clock.mark("measure_s")
         self.choices["dataloader_workers"] = tuning.workers(settings.dataloader_workers)
-        unused = "" if fill else "without effect on the CPU"
+        unused = "" if device.type == "cuda" else "without effect on the CPU"
         self.choices["pin_memory"] = Choice(settings.pin_memory, unused)
         self.choices["streams"] = Choice(settings.streams, unused)
         self.choices["allocator"] = replace(self.choices["allocator"], reason=unused)
@@ -186,7 +187,7 @@ class Job:
 
     def _begin(self, device: torch.device) -> None:
         """Open the partial result for rows."""
-        task, version = self.task, self.choices["attention"].value
+        task, version = self.task, self.reuse.kernels(self.choices["attention"].value)
         chosen = {
             "batch_size": self.choices["batch_size"].value,
             "attention": self.pipeline.model.kernels.attention.name,

@@ -5,7 +5,7 @@ import importlib.metadata
 import logging
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -161,12 +161,12 @@ def not_finite(error: NotFinite, fasta: Path | Given, task: Task) -> UserError:
     )
 
 
-def write_index(folder: Path, task: Task) -> None:
-    """Write `index.parquet`."""
+def write_index(folder: Path, task: Task, origins: Sequence[str | None] | None) -> None:
+    """Write `index.parquet`; `origins` as for `index.table`."""
     # Only here: shards have none, and need not wait for pandas.
     from seqmill.outputs import index
 
-    index.write(task.sequences, task.done_to_sequences(), folder / INDEX)
+    index.write(task.sequences, task.done_to_sequences(), folder / INDEX, origins)
 
 
 def meta_content(
@@ -203,7 +203,8 @@ def meta_content(
         # Only where they are fewer, as in no shard.
         **({"distinct_sequences": sequences.distinct} if sequences.distinct < len(sequences) else {}),
         "residues": int(sequences.lengths.sum()),
-        "resumed_after": batches.first,
+        **({"reused_sequences": sequences.known} if sequences.known else {}),
+        "resumed_after": batches.first - sequences.known,
         "out_of_memory": state.ooms,
         "checksums": {name: f"{value:016x}" for name, value in state.checksums.items()},
         "batches": timing.batches,

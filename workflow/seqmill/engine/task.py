@@ -1,5 +1,6 @@
 """What one job has to compute: resolved once, before anything is loaded."""
 
+from collections.abc import Container
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,11 +15,11 @@ from seqmill.inputs.fasta import read_records, with_own_ids
 from seqmill.inputs.given import Given
 from seqmill.inputs.sequences import Sequences
 from seqmill.inputs.windows import ERROR, Pieces, Treatment
-from seqmill.models.family import Tokens
+from seqmill.models.family import Family, Tokens
 from seqmill.models.source import Source
 from seqmill.models.weights import Weights
 from seqmill.options import AUTO
-from seqmill.outputs import datasets, meta
+from seqmill.outputs import datasets, earlier, meta
 from seqmill.outputs.datasets import EMBEDDED, TOKEN_STARTS, WINDOWS, Dataset
 from seqmill.outputs.representations import LEADING, REPRESENTATIONS
 from seqmill.settings import Settings
@@ -61,7 +62,8 @@ class Task:
         """What the settings ask for.
 
         Raises:
-            UserError: the model has no such layer, or no such special token.
+            UserError: the model has no such layer, no such special token, or an earlier result that is reused has other
+                settings.
         """
         config, name = source.config, str(dtype).removeprefix("torch.")
         layers = datasets.resolve_layers(settings.layers, config.layer_count)
@@ -75,6 +77,8 @@ class Task:
         single_letters = source.tokenizer.single_letters
         stored = datasets.resolve(layers, pooling, config.width, name, single_letters, storage, treatment.long)
         fingerprint = meta.fingerprint(source.weights.checksum, name, layers, pooling, treatment.name, storage)
+        if found := settings.fitting:
+            earlier.refuse_other_settings(found["path"], found, fingerprint, "this run")
         return cls(source, sequences, tokens, dtype, layers, pooling, stored, treatment, fingerprint)
 
     @property
@@ -177,15 +181,27 @@ def _refuse_missing_tokens(pooling: tuple[str, ...], source: Source) -> None:
             raise UserError(f"pooling {name}: {source.family.name} has no token {where} a sequence; take another one")
 
 
+def treatment_of(settings: Settings, family: Family) -> Treatment:
+    """What becomes of long sequences.
+
+    Raises:
+        UserError: windows would not get on.
+    """
+    return Treatment.of(settings.long, settings.max_length, settings.overlap, family.trained)
+
+
 def read_sequences(
-    fasta: Path | Given, source: Source, treatment: Treatment, invalid: str, duplicate_ids: str
+    fasta: Path | Given, source: Source, treatment: Treatment, settings: Settings, elsewhere: Container[str] = ()
 ) -> Sequences:
     """The sequences of a file, or those given, as a model takes them.
+
+    Args:
+        elsewhere: hashes of sequences that need not be computed.
 
     Raises:
         UserError: see `read_records` and `with_own_ids`.
     """
-    alphabet = source.treated(treatment)
+    alphabet, invalid = source.treated(treatment), settings.invalid
     is_given = isinstance(fasta, Given)
     records = fasta.records(alphabet, invalid) if is_given else read_records(fasta, alphabet, invalid)
-    return Sequences(list(with_own_ids(records, duplicate_ids)))
+    return Sequences(list(with_own_ids(records, settings.duplicate_ids)), elsewhere)

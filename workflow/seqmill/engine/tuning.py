@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,10 +46,18 @@ def recorded(value: Any) -> Any:
     return str(value).removeprefix("torch.") if isinstance(value, torch.dtype) else value
 
 
-def dtype(requested: str, device: torch.device, half: str = "bfloat16") -> Choice:
-    """The torch.dtype to compute in: the model's `half` on GPUs from Ampere on, float16 on older ones, float32 on the CPU."""
+def dtype(
+    requested: str, device: torch.device, half: str = "bfloat16", fitting: Mapping[str, Any] | None = None
+) -> Choice:
+    """The torch.dtype to compute in: the model's `half` on GPUs from Ampere on, float16 on older ones, float32 on the CPU.
+
+    Args:
+        fitting: attributes of an earlier result that is reused, whose dtype comes before what suits the device.
+    """
     if requested != "auto":
         return Choice(DTYPES[requested], AS_REQUESTED)
+    if fitting:
+        return Choice(DTYPES[fitting["dtype"]], "auto because the earlier result that is reused has it")
     if device.type != "cuda":
         return Choice(torch.float32, "auto because this runs on the CPU")
     if torch.cuda.get_device_capability(device) >= (8, 0):

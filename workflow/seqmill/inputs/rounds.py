@@ -16,6 +16,9 @@ from seqmill.inputs import sha256sums
 
 SAMPLES, RECORDS = "samples.json", "records.parquet"
 PLACE = ["round", "shard", "row"]
+# The earlier result (see `outputs.earlier`) that a sequence is taken from: its row counts there, and its shard is ELSEWHERE.
+REUSED_FROM = "reused_from"
+ELSEWHERE = -1
 
 
 def write(folder: Path, samples: dict[str, list[str]]) -> None:
@@ -48,7 +51,7 @@ def places(paths: Sequence[Path]) -> pd.DataFrame:
         paths: the tables of the rounds' records, in the order of the rounds, from the first.
 
     Returns:
-        A row per distinct sequence, with its hash as the index: round, shard and row.
+        A row per distinct sequence, with its hash as the index: round, shard and row, and REUSED_FROM where a round has it.
 
     Raises:
         UserError: a table is damaged.
@@ -59,15 +62,15 @@ def places(paths: Sequence[Path]) -> pd.DataFrame:
 
 
 def distinct(path: Path, number: int) -> pd.DataFrame:
-    """Hash and length of each distinct sequence in the shards of a round, and where it is: round, shard and row.
+    """Hash and length of each distinct sequence of a round, and where it is: round, shard and row.
 
-    The one table of a run without samples is that of round 1.
+    The one table of a run without samples is that of round 1. REUSED_FROM is among the columns where it is in the table.
 
     Raises:
         UserError: the table is damaged.
     """
     sha256sums.verify(path)
-    columns = ["sequence_sha256", "length", *PLACE]
+    columns = ["sequence_sha256", "length", *PLACE, REUSED_FROM]
     stored = pq.read_schema(path).names
     table = pd.read_parquet(path, columns=[name for name in columns if name in stored])
     table = table if "round" in table else table.assign(round=1)

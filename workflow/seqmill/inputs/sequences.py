@@ -2,7 +2,7 @@
 
 import hashlib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -15,17 +15,21 @@ class Sequences:
 
     Of N records, D have a sequence of their own; in a shard of the workflow all have.
 
+    Args:
+        elsewhere: hashes of sequences that need not be computed, which come before the others in the order of computing.
+
     Attributes:
         ids, descriptions, renamed_from: of the records, see `Record`, in the file's order.
         replaced: (N,) int64, letters of each record that were replaced.
         places: (N,) int64, where the sequence of each record stands in the order of computing.
         rows: (D,) int64, the file's row of the first record with each sequence, in the order of computing.
+        known: how many sequences need not be computed.
         copies: (D,) int64, how many records have each sequence, in the order of computing.
         letters: (total,) uint8, the distinct sequences end to end in the order of computing.
         offsets: (D + 1,) int64, where each begins in `letters`.
     """
 
-    def __init__(self, records: Sequence[Record]):
+    def __init__(self, records: Sequence[Record], elsewhere: Container[str] = ()):
         self.ids = [record.id for record in records]
         self.descriptions = [record.description for record in records]
         self.renamed_from = [record.renamed_from for record in records]
@@ -34,7 +38,11 @@ class Sequences:
         numbers = np.array([found.setdefault(record.sequence, len(found)) for record in records], dtype=np.int64)
         distinct = list(found)
         lengths = np.array([len(sequence) for sequence in distinct], dtype=np.int64)
-        longest_first = np.argsort(-lengths, kind="stable")
+        is_known = np.zeros(len(distinct), dtype=bool)
+        if elsewhere:
+            is_known[:] = [hashlib.sha256(sequence).hexdigest() in elsewhere for sequence in distinct]
+        self.known = int(is_known.sum())
+        longest_first = np.lexsort((-lengths, ~is_known))
         self.places = np.argsort(longest_first)[numbers]
         self.copies = np.bincount(self.places, minlength=len(distinct))
         # The rows of the first sequence in the order of computing, then those of the second, and so on.

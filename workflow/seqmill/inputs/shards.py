@@ -15,10 +15,8 @@ from seqmill.files import reports_full_disk, write_atomically
 from seqmill.inputs import outliers, sha256sums
 from seqmill.inputs.alphabet import PROTEIN, Alphabet
 from seqmill.inputs.fasta import Record
-from seqmill.inputs.rounds import PLACE, RECORDS
+from seqmill.inputs.rounds import ELSEWHERE, PLACE, RECORDS, REUSED_FROM
 
-# The number of a distinct sequence that is not in this round's shards.
-ELSEWHERE = -1
 # Text of which some may be missing: pandas 3 calls it str, pandas 2 would write "None" for it.
 TEXT = pd.StringDtype(na_value=np.nan)
 
@@ -31,7 +29,7 @@ class Distinct:
 
     Attributes:
         records: one row per input record, in input order: id, length, sequence_sha256, distinct (which
-            distinct sequence; ELSEWHERE for one that an earlier round has), duplicate_of (id of the first record of its
+            distinct sequence; ELSEWHERE for one that is not in this round's shards), duplicate_of (id of the first record of its
             sample with it, or None), residues_replaced, description, renamed_from, sample.
         letters: (total letters,) uint8, the distinct sequences end to end, in order of appearance.
         offsets: (distinct + 1,) int64, where each begins in `letters`.
@@ -60,7 +58,7 @@ def find_distinct(
     """Read all records; keep each distinct sequence once, in the file `temporary` and not in memory.
 
     Args:
-        earlier: hashes of the sequences that earlier rounds have, which are left out.
+        earlier: hashes of the sequences that earlier rounds or results have, which are left out.
         unknown: the letter that stands for an unknown one.
     """
     number: dict[str, int] = {}
@@ -117,14 +115,17 @@ def imbalance(costs: np.ndarray, assigned: list[np.ndarray]) -> float:
     return float(loads.max() / loads.mean() - 1) if loads.any() else 0.0
 
 
-def write_shards(distinct: Distinct, assigned: list[np.ndarray], folder: Path, earlier: pd.DataFrame | None) -> None:
+def write_shards(
+    distinct: Distinct, assigned: list[np.ndarray], folder: Path, known: pd.DataFrame, number: int | None
+) -> None:
     """Write `<shard>.fasta` files (headers are sequence hashes), `records.parquet` and their `SHA256SUMS` into `folder`.
 
-    `records.parquet` is `Distinct.records` with `distinct` resolved to `shard` and `row` (place in the shard), and, in
-    a round of samples, to `round`.
+    `records.parquet` is `Distinct.records` with `distinct` resolved to `shard` and `row` (place in the shard), in a round
+    of samples to `round`, too, and where earlier results are reused to REUSED_FROM.
 
     Args:
-        earlier: see `rounds.places`; None for a run without samples.
+        known: where the sequences are that are not in these shards, see `_known`.
+        number: of the round; None for a run without samples.
     """
     places = np.empty((len(distinct.hashes), 2), dtype=np.int64)
     for shard, indices in enumerate(assigned):
@@ -139,14 +140,30 @@ def write_shards(distinct: Distinct, assigned: list[np.ndarray], folder: Path, e
     shard_and_row[which != ELSEWHERE] = places[which[which != ELSEWHERE]]
     records.insert(3, "shard", shard_and_row[:, 0])
     records.insert(4, "row", shard_and_row[:, 1])
-    if earlier is not None:
+    if number is not None:
         records["sample"] = distinct.records["sample"]
-        records["round"] = earlier["round"].max() + 1 if len(earlier) else 1
-        known = which == ELSEWHERE
-        records.loc[known, PLACE] = earlier.loc[records.loc[known, "sequence_sha256"], PLACE].to_numpy()
+        records["round"] = number
+    elsewhere = which == ELSEWHERE
+    places = known.loc[records.loc[elsewhere, "sequence_sha256"]]
+    for name in set(PLACE) & set(records):
+        records.loc[elsewhere, name] = places[name].to_numpy()
+    if REUSED_FROM in known:
+        found = np.full(len(records), None, dtype=object)
+        found[elsewhere] = places[REUSED_FROM]
+        # Otherwise a column of nothing but None would be stored without a type.
+        records[REUSED_FROM] = pd.array(found, dtype="string")
     with write_atomically(folder / RECORDS) as temporary:
         records.to_parquet(temporary, index=False)
     sha256sums.write(folder, [*(f"{shard}.fasta" for shard in range(len(assigned))), RECORDS])
+
+
+def _known(earlier: pd.DataFrame | None, reused: pd.DataFrame | None, number: int) -> pd.DataFrame:
+    """Where the sequences are that need not be computed, by hash; what earlier rounds have comes first."""
+    tables = [
+        table for table in (earlier, None if reused is None else reused.assign(round=number)) if table is not None
+    ]
+    known = pd.concat(tables) if tables else pd.DataFrame(columns=PLACE, dtype=np.int64)
+    return known[~known.index.duplicated()]
 
 
 def shard(
@@ -156,6 +173,7 @@ def shard(
     cost: Callable[[np.ndarray], np.ndarray],
     earlier: pd.DataFrame | None = None,
     alphabet: Alphabet = PROTEIN,
+    reused: pd.DataFrame | None = None,
 ) -> str:
     """Split records into `shards` files in `folder`; returns a one-line summary for people.
 
@@ -164,22 +182,26 @@ def shard(
         cost: letters per sequence to the relative time that the model takes for each.
         earlier: the sequences that earlier rounds have, see `rounds.places`; None for a run without samples.
         alphabet: of the sequences.
+        reused: the sequences that earlier results have, see `outputs.earlier.places`; None where none are reused.
 
     Raises:
         UserError: the disk is full.
     """
+    number = 1 if earlier is None or earlier.empty else int(earlier["round"].max()) + 1
+    known = _known(earlier, reused, number)
     folder.mkdir(parents=True, exist_ok=True)
     unknown = alphabet.replacement
     with reports_full_disk(folder), tempfile.TemporaryFile(dir=folder) as temporary:
-        distinct = find_distinct(samples, temporary, () if earlier is None else set(earlier.index), unknown)
+        distinct = find_distinct(samples, temporary, set(known.index), unknown)
         lengths = distinct.lengths
         costs = cost(lengths)
         outliers.warn(lengths, costs, distinct.unknown, unknown, distinct.name)
         assigned = assign(lengths, costs, shards)
-        write_shards(distinct, assigned, folder, earlier)
-    known = int((distinct.records["distinct"] == ELSEWHERE).sum())
+        write_shards(distinct, assigned, folder, known, None if earlier is None else number)
+    elsewhere = int((distinct.records["distinct"] == ELSEWHERE).sum())
+    where = " or ".join(["earlier samples"] * (earlier is not None) + ["earlier results"] * (REUSED_FROM in known))
     return (
         f"{len(distinct.records):,} records, {len(lengths):,} distinct sequences, {lengths.sum():,} {alphabet.members} to embed, "
         f"longest {lengths.max(initial=0):,}; {shards} shards, predicted imbalance {imbalance(costs, assigned):.2%}"
-        + (f"; {known:,} records have sequences of earlier samples" if known else "")
+        + (f"; {elsewhere:,} records have sequences of {where}" if elsewhere else "")
     )

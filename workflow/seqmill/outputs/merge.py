@@ -9,8 +9,9 @@ import pandas as pd
 
 from seqmill.errors import UserError
 from seqmill.files import write_atomically
+from seqmill.inputs.rounds import REUSED_FROM
 from seqmill.inputs.shards import TEXT
-from seqmill.outputs import verify
+from seqmill.outputs import reused, verify
 from seqmill.outputs.datasets import EMBEDDED, WINDOWS
 from seqmill.outputs.embedding_file import EmbeddingFile, cut, sequence_checksum
 from seqmill.outputs.layout import check_space, lay_out
@@ -23,6 +24,8 @@ INDEX_COLUMNS += ["description", "renamed_from"]
 INDEX_COLUMNS += ["round"]
 # Where long sequences were not embedded whole.
 INDEX_COLUMNS += [WINDOWS, EMBEDDED]
+# Where earlier results are reused: the one that the sequence is taken from, in which `row` counts; then `shard` is -1.
+INDEX_COLUMNS += [REUSED_FROM]
 
 
 def merge(
@@ -37,16 +40,19 @@ def merge(
         sample: whose records to take; None for a run without samples.
 
     Raises:
-        UserError: a shard is missing, damaged, of another input, or made with another model or settings.
+        UserError: a shard, or an earlier result that is reused, is missing, damaged, of another input, or made with
+            another model or settings.
     """
     metas = verify.inspect(folders, records)
     table = _read_records(records[-1], sample)
     with ExitStack() as stack:
         files = [stack.enter_context(EmbeddingFile(folder / EMBEDDINGS)) for folder in folders]
+        earlier = reused.sources(table, files[0])
+        files += [stack.enter_context(file) for file in earlier]
         attributes = dict(files[0].attributes)
         kernels = {kernel for file in files for kernel in file.attributes["attention"].split(", ")}
         attributes["attention"] = ", ".join(sorted(kernels))
-        sources = Sources(files, table, len(folders) // len(records))
+        sources = Sources(files, table, len(folders) // len(records), [file.path for file in earlier])
         datasets, token_counts = files[0].datasets, sources.token_counts()
         check_space(
             embeddings.parent, sum(int(dataset.rows(token_counts).sum()) * dataset.row_bytes for dataset in datasets)
@@ -59,13 +65,19 @@ def merge(
                 if not (dataset.is_computed or dataset.is_per_token):
                     # What was done to each sequence.
                     table[dataset.name] = merged.values(dataset.name)[:, 0]
+        for source, problem in problems.items():
+            if source >= len(folders):
+                raise UserError(f"reuse: {files[source].path}: {problem}; {reused.ANEW}")
         verify.remove_unusable({folders[shard]: problem for shard, problem in problems.items()}, len(folders))
     columns = table[[name for name in INDEX_COLUMNS if name in table]]
     columns = columns.astype({name: TEXT for name in ("duplicate_of", "renamed_from") if name in columns})
     with write_atomically(index) as temporary:
         columns.to_parquet(temporary, index=False)
     duplicates = int(table["duplicate_of"].notna().sum())
-    return f"{len(table):,} records ({duplicates:,} of them duplicates) in {embeddings} and {index}"
+    about = f"{duplicates:,} of them duplicates"
+    if REUSED_FROM in table:
+        about += f", {int(table[REUSED_FROM].notna().sum()):,} from earlier results"
+    return f"{len(table):,} records ({about}) in {embeddings} and {index}"
 
 
 def _read_records(path: Path, sample: str | None) -> pd.DataFrame:
@@ -83,16 +95,19 @@ class Sources:
 
     Args:
         shards: of each round of samples.
+        earlier: the paths of the last `files`, which are earlier results.
 
     Attributes:
         first: (records,) whether a record is the first with its sequence.
     """
 
-    def __init__(self, files: list[EmbeddingFile], records: pd.DataFrame, shards: int):
+    def __init__(self, files: list[EmbeddingFile], records: pd.DataFrame, shards: int, earlier: Sequence[Path] = ()):
         self.files = files
         self.shards, self.rows = records["shard"].to_numpy(), records["row"].to_numpy()
         if "round" in records:
             self.shards = self.shards + (records["round"].to_numpy() - 1) * shards
+        for number, path in enumerate(earlier, start=len(files) - len(earlier)):
+            self.shards = np.where(reused.taken_from(records, path), number, self.shards)
         self.first = records["duplicate_of"].isna().to_numpy()
 
     def token_counts(self) -> np.ndarray:

@@ -1,6 +1,9 @@
-"""Finding and opening a finished result, with a sentence for each way in which there is none."""
+"""Opening a finished result: its file, found in a folder and held to its size, and its attributes in Python's types."""
 
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from seqmill.errors import UserError
 from seqmill.outputs.embedding_file import Damaged, EmbeddingFile
@@ -18,15 +21,15 @@ def find(folder: Path) -> Path:
     if (folder / OOM).exists():
         raise UserError(f"{folder}: holds no result, as memory ran out; {OOM} says what would help")
     inner = sorted(str(path.parent) for path in folder.glob(f"*/{EMBEDDINGS}"))
-    advice = f"open one of {', '.join(inner[:10])}" if inner else "is the run finished?"
+    advice = f"take one of {', '.join(inner[:10])}" if inner else "is the run finished?"
     raise UserError(f"{folder}: holds no {EMBEDDINGS}; {advice}")
 
 
 def opened(path: Path) -> EmbeddingFile:
-    """An embeddings.h5 that is whole, to read from.
+    """A finished result file, to read from.
 
     Raises:
-        UserError: there is no such file, or it is damaged.
+        UserError: there is none, or it is damaged.
     """
     try:
         file = EmbeddingFile(path)
@@ -42,3 +45,10 @@ def opened(path: Path) -> EmbeddingFile:
         file.__exit__()
         raise UserError(f"{path}: is damaged, or was rewritten by another program; copy the result again")
     return file
+
+
+def plain(value: Any) -> Any:
+    """An attribute of HDF5 in Python's own types."""
+    if isinstance(value, bytes):
+        return value.decode()
+    return plain(value.tolist()) if isinstance(value, np.generic | np.ndarray) else value

@@ -26,7 +26,7 @@ from seqmill.errors import UserError
 from seqmill.outputs.datasets import TOKEN_STARTS, Dataset
 from seqmill.outputs.embedding_file import EmbeddingFile
 from seqmill.outputs.names import INDEX
-from seqmill.outputs.opening import find, opened
+from seqmill.outputs.opening import find, opened, plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -171,7 +171,7 @@ class Embeddings:
     @cached_property
     def attributes(self) -> dict[str, Any]:
         """What is known of the whole: model, revision, dtype, layers, pooling, versions and more, in Python's own types."""
-        found = {name: _plain(value) for name, value in self._open_file.attributes.items()}
+        found = {name: plain(value) for name, value in self._open_file.attributes.items()}
         return found | {"versions": json.loads(found.get("versions", "{}"))}
 
     @cached_property
@@ -262,10 +262,3 @@ def _dispose(file: EmbeddingFile, temporary: Path | None) -> None:
     file.__exit__()
     if temporary is not None:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _plain(value: Any) -> Any:
-    """An attribute of HDF5 in Python's own types."""
-    if isinstance(value, bytes):
-        return value.decode()
-    return _plain(value.tolist()) if isinstance(value, np.generic | np.ndarray) else value

@@ -11,7 +11,7 @@ import pandas as pd
 
 from seqmill.errors import UserError
 from seqmill.files import write_atomically
-from seqmill.inputs.rounds import distinct
+from seqmill.inputs.rounds import ELSEWHERE, distinct
 from seqmill.outputs import meta, partial
 from seqmill.outputs.embedding_file import METADATA, MODULUS, Damaged, EmbeddingFile
 from seqmill.outputs.meta import AGAIN, Unusable
@@ -71,7 +71,7 @@ def inspect(
 
 
 def _expected(records: Sequence[Path], shards: int) -> pd.DataFrame:
-    """The distinct sequences of all rounds, with `shard` counted on from round to round.
+    """The distinct sequences in the shards of all rounds, with `shard` counted on from round to round.
 
     Args:
         shards: of each round.
@@ -86,7 +86,8 @@ def _expected(records: Sequence[Path], shards: int) -> pd.DataFrame:
             raise UserError(
                 f"{path}: assigns sequences to shard {largest}, but {shards} folders were given for it; give all"
             )
-        tables.append(table.assign(shard=table["shard"] + number * shards))
+        own = table[table["shard"] != ELSEWHERE]
+        tables.append(own.assign(shard=own["shard"] + number * shards))
     return pd.concat(tables)
 
 

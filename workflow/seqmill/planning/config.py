@@ -132,6 +132,13 @@ def _resolved(config: dict[str, Any], name: str) -> Any:
     return list(family(config).pooling) if name == "pooling" and value == AUTO else value
 
 
+def chosen_pooling(config: dict[str, Any]) -> list[str]:
+    """The representations that the configuration asks for, with those that the family chooses."""
+    value = config["model"]["pooling"]
+    asked = [value] if isinstance(value, str) else value
+    return list(dict.fromkeys(p for name in asked for p in (family(config).pooling if name == AUTO else [name])))
+
+
 def performance_flags(config: dict[str, Any]) -> str:
     """The flags of embed.py that change speed and memory only, quoted for the shell."""
     options = embed_options(changes_result=False)
