@@ -21,9 +21,9 @@ MAY_IMPORT = {
     "outputs": {"inputs", "kernels"},
     "options": {"outputs", "models"},
     "settings": {"options"},
-    "planning": {"inputs", "models", "options", "settings"},
+    "planning": {"inputs", "models", "outputs", "options", "settings"},
     "engine": {"inputs", "kernels", "models", "outputs", "options", "settings"},
-    "commands": {"inputs", "models", "outputs", "options", "settings", "engine"},
+    "commands": {"inputs", "models", "outputs", "options", "settings", "planning", "engine"},
     "api": {"inputs", "models", "outputs", "options", "settings", "engine"},
     "__main__": {"commands"},
 }
