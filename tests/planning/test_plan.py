@@ -73,6 +73,12 @@ def test_weights_that_are_not_here_take_disk_too(proteins):
     assert "weights of the model" not in planned(proteins).disk
 
 
+def test_text_takes_more_disk_than_numbers(proteins):
+    made = planned(proteins)
+    npy, tsv = disk.exports(["npy", "tsv"], made.census, made.stored, made.model).values()
+    assert 150 * 192 * 4 < npy < tsv / 2
+
+
 # Input
 
 

@@ -12,6 +12,8 @@ HEADER_BYTES, HASH_BYTES = 67, 64
 # Of a record in a table, besides its id and its description, of which some half is left by compression.
 ROW_BYTES = 75
 COMPRESSED = 0.5
+# Text takes some ten characters for the four bytes of a number.
+TEXT_TIMES = {"csv": 2.75, "tsv": 2.75}
 MERGED = "merged embeddings.h5"
 
 
@@ -21,14 +23,12 @@ def needed(
     letters: Sequence[float],
     stored: list[Dataset],
     model: Outline,
-    is_here: bool,
 ) -> dict[str, float]:
     """Bytes by what they are for.
 
     Args:
         sequences, letters: of each shard.
         stored: the datasets of every file.
-        is_here: whether the weights are on this machine.
     """
     # Content tokens: those that stand for letters.
     per_letter = 1 / model.family.cost.letters_per_token
@@ -44,4 +44,12 @@ def needed(
         "embeddings.h5 of the shards": embedded,
         MERGED: file_bytes(found.records, found.id_bytes, found.letters * per_letter, stored),
     }
-    return needs if is_here else {"weights of the model": model.file_bytes, **needs}
+    return needs if model.is_here else {"weights of the model": model.file_bytes, **needs}
+
+
+def exports(formats: Sequence[str], found: Census, stored: list[Dataset], model: Outline) -> dict[str, float]:
+    """Bytes of the formats that a result is exported to, by their names: those of the values, more where they are text."""
+    tokens = found.letters / model.family.cost.letters_per_token
+    values = sum((tokens if dataset.is_per_token else found.records) * dataset.row_bytes for dataset in stored)
+    around = found.id_bytes + found.description_bytes
+    return {f"export {name}": TEXT_TIMES.get(name, 1.0) * values + around for name in formats}

@@ -1,5 +1,6 @@
 """What a plan knows of a model, which need not be on this machine yet. Imports no torch."""
 
+import difflib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -65,9 +66,11 @@ def of(name: str, revision: str | None, record: Path) -> Outline:
         return Outline(name, family, config, size, "its published sizes", is_here=False)
     if (cached := _cached(name, revision)) is not None:
         return _of_weights(found(cached), name, "this machine's cache of the hub")
+    close = difflib.get_close_matches(name, published.fields(), 1, cutoff=0.9)
+    advice = f"did you mean {close[0]}?" if close else "check the name, or fetch the model first (the command weights)"
     raise UserError(
-        f"model {name}: there is no such folder, and neither seqmill nor this machine's cache knows the sizes of such a hub "
-        "model; check the name, or fetch the model first (the rule or the command weights) and plan then"
+        f"model {name}: there is no such folder, and neither seqmill nor this machine's cache of the hub knows the sizes of such "
+        f"a model; {advice}"
     )
 
 

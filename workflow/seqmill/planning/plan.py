@@ -29,6 +29,8 @@ from seqmill.planning.rates import RATES, Work
 WRITTEN_PER_S = 0.8e9
 # The steps without a GPU, on one core: sharding a record; checking and merging one, and the bytes of its results.
 SHARD_S, MERGE_S, MERGED_PER_S = 20e-6, 10e-6, 0.4e9
+# An embed job reads its sequences before anything else, each in so many seconds.
+READ_S = 10e-6
 # Of Snakemake and the processes that it starts.
 STEPS_S = 20.0
 # Tokens of a batch where it is left to seqmill.
@@ -142,7 +144,8 @@ def make(config: dict[str, Any], results: Path, gpu: str | None = None) -> Plan:
     made = _shards(found.lengths, treatment, model, count)
     chosen, is_settled = _devices(config, model, results, gpu, min(gpus, count), count)
     stored = _stored(config, model, layers, chosen[0].dtype)
-    needs = disk.needed(found, made.sequences, made.letters, stored, model, model.is_here)
+    needs = disk.needed(found, made.sequences, made.letters, stored, model)
+    needs |= disk.exports(config.get("results", {}).get("formats", []), found, stored, model)
     longest = _longest_piece(found.lengths.max(initial=0), treatment, model)
     return Plan(
         config,
@@ -264,7 +267,7 @@ def _estimate(
     for tokens, squares, sequences in zip(made.tokens, made.squares, made.sequences, strict=True):
         work = Work.summed(model.config, tokens, squares, depth, itemsize)
         written = sequences * row_bytes[False] + tokens * row_bytes[True]
-        seconds.append(device.start_s + max(device.speed.seconds(work), written / WRITTEN_PER_S))
+        seconds.append(device.start_s + sequences * READ_S + max(device.speed.seconds(work), written / WRITTEN_PER_S))
     asked, usual = config["performance"]["batch_size"], BATCH_TOKENS if device.card else CPU_BATCH_TOKENS
     batch = usual if asked == AUTO else asked
     if device.card is None:

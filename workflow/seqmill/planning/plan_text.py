@@ -71,11 +71,12 @@ def _model(plan: Plan) -> str:
 
 
 def _stored(plan: Plan) -> str:
-    shown = [
-        f"{dataset.name} ({dataset.width:,} numbers in {dataset.dtype} per {'residue or token' if dataset.is_per_token else 'sequence'})"
+    token = "residue" if plan.model.family.cost.letters_per_token == 1 else "token"
+    return ", ".join(
+        f"{dataset.name} ({_count(dataset.width, 'number')} in {dataset.dtype} per "
+        f"{token if dataset.is_per_token else 'sequence'})"
         for dataset in plan.stored
-    ]
-    return ", ".join(shown)
+    )
 
 
 def _shards(plan: Plan) -> str:
@@ -153,9 +154,11 @@ def _bytes(size: float) -> str:
 
 
 def _time(seconds: float) -> str:
-    """Two figures of it: 45 s, 12 min, 3.4 h."""
+    """Two figures of it: 45 s, 2.5 min, 12 min, 3.4 h."""
     if seconds < 100:
         return f"{seconds:.0f} s"
+    if seconds < 600:
+        return f"{seconds / 60:.1f} min"
     if seconds < 100 * 60:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:,.1f} h" if seconds < 36_000 else f"{seconds / 3600:,.0f} h"
