@@ -21,6 +21,7 @@ import torch
 from common import load_model, report, total
 from transformers import EsmModel
 
+from seqmill.engine.assembly import Assembly
 from seqmill.engine.batching import PackedBatches
 from seqmill.engine.pipeline import BatchResult, Pipeline
 from seqmill.engine.tuning import DTYPES
@@ -73,16 +74,16 @@ def packed_states(
     dtype = str(next(iter(model.parameters())).dtype).removeprefix("torch.")
     layers = datasets.resolve_layers([layer], model.config.layer_count)
     (dataset,) = datasets.resolve(layers, [name], model.config.width, dtype)
-    states: dict[int, torch.Tensor] = {}
+    batches = packed(model, sequences, max_tokens, device.type == "cuda")
+    assembly, parts = Assembly(batches, [dataset]), []
 
     def keep(result: BatchResult) -> None:
-        values = torch.from_numpy(result.values[name]).float()
-        parts = values.split(dataset.rows(result.batch.content_counts).tolist())
-        states.update(zip(result.batch.rows.tolist(), parts, strict=True))
+        parts.append(torch.from_numpy(assembly.add(result)[1][name]).float())
 
     pipeline = Pipeline(model, device, [dataset], **how)
-    pipeline.run(packed(model, sequences, max_tokens, device.type == "cuda"), keep, lambda _: None)
-    return [states[row] for row in sequences.in_file_order(sequences.rows).tolist()]
+    pipeline.run(batches, keep, lambda _: None)
+    states = torch.cat(parts).split(dataset.rows(batches.pieces.kept).tolist())
+    return [states[place] for place in sequences.places.tolist()]
 
 
 def packed(model: Model, sequences: Sequences, max_tokens: int, fill: bool) -> PackedBatches:

@@ -32,6 +32,7 @@ from seqmill.engine.trials import Trials
 from seqmill.errors import is_oom
 from seqmill.inputs.fasta import Record
 from seqmill.inputs.sequences import Sequences
+from seqmill.inputs.windows import Treatment
 from seqmill.models import hub
 from seqmill.models.loading import load
 from seqmill.models.source import Source
@@ -206,12 +207,12 @@ def largest(case: Case, recommended: int, model: str, fasta: Path) -> int:
     device, dtype = torch.device("cuda", 0), tuning.DTYPES[case.dtype]
     source = Source.of(hub.resolve(model))
     sequences = Sequences(read_proteins(fasta))
-    task = Task.resolve(source, sequences, source.tokenizer.tokens(sequences), settings, dtype)
+    task = Task.resolve(source, sequences, source.tokenizer.tokens(sequences), settings, dtype, Treatment())
     pipeline = Pipeline(
         load(source, dtype, device, settings.attention), device, task.datasets, settings.streams, settings.pin_memory
     )
     batches = partial(PackedBatches, task.sequences, task.tokens, source.tokenizer, fill=True)
-    Trials(pipeline, settings, "", dtype, task.token_counts, batches).compiled()
+    Trials(pipeline, settings, "", dtype, batches).compiled()
     fits = 0
     for step in STEPS:
         tokens = int(step * recommended)

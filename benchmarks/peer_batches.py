@@ -129,7 +129,7 @@ class Packed(NamedTuple):
 
     def mean(self, hidden: torch.Tensor, leading: int, trailing: int) -> torch.Tensor:
         """(S, D) float32 on the host, over the tokens that are not special."""
-        return EAGER.mean(hidden, self.cu_seqlens, leading, trailing).cpu()
+        return EAGER.mean(hidden, self.cu_seqlens[:-1] + leading, self.cu_seqlens[1:] - trailing).cpu()
 
 
 def tokens_of(record: Record) -> int:

@@ -74,8 +74,8 @@ VALUES = {
     "batch_size": ("many", "batch_size cannot be 'many'; give auto or a whole number from 1: tokens in a batch"),
     "dtype": ("int8", "dtype cannot be 'int8'; give auto, float32, float16 or bfloat16: what to compute in"),
     "pooling": (
-        ["mean", "cls"],
-        "pooling cannot be ['mean', 'cls']; give one or a list of auto, mean, mean_all, bos, residues",
+        ["mean", "first"],
+        "pooling cannot be ['mean', 'first']; give one or a list of auto, mean, mean_all, max, std, cls, bos, eos, residues",
     ),
     "layers": ([], "layers cannot be []; give last, a number, or a list of numbers: hidden states to take"),
     "compile": ("yes", "compile cannot be 'yes'; give auto, true or false"),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from seqmill.engine.batching import PackedBatches, loader, pack, plan
+from seqmill.engine.batching import PackedBatches, loader, plan
 from seqmill.inputs.fasta import Record
 from seqmill.inputs.sequences import Sequences
 from seqmill.models.esm2.config import TOKENS, tokenizer
@@ -24,13 +24,13 @@ def decode(batch) -> list[str]:
 
 
 def test_pack_lays_sequences_end_to_end_and_fills_up():
-    sequences = Sequences([Record(str(n), text, None, 0) for n, text in enumerate([b"AAAAA", b"MKV", b"LA", b"A"])])
-    batch = pack(7, TOKENIZER.tokens(sequences), 1, 3, np.array([4, 9]), 12, TOKENIZER)
+    batch = batches_of(["LA", "AAAAAAAAAA", "MKV"], 12, fill=True)[1]
     assert decode(batch) == ["<cls>", "M", "K", "V", "<eos>", "<cls>", "L", "A", "<eos>", "<pad>", "<pad>", "<pad>"]
     assert batch.positions().tolist() == [0, 1, 2, 3, 4, 0, 1, 2, 3, 0, 1, 2]
     assert batch.cu_seqlens.tolist() == [0, 5, 9]
     assert batch.content().tolist() == [1, 2, 3, 6, 7]
-    assert (batch.index, batch.rows.tolist(), batch.longest) == (7, [4, 9], 5)
+    assert batch.kept.tolist() == [[0, 5], [1, 6], [4, 8], [5, 9]]
+    assert (batch.index, batch.rows.tolist(), batch.longest) == (1, [2, 0], 5)
 
 
 def test_every_letter_has_its_token():

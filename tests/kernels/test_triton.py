@@ -50,8 +50,8 @@ def compare(heads, head_dim):
         x = torch.randn(37, width).to(dtype)
         check("gelu", limit, 4 * x)
         starts = torch.tensor([0, 3, 20, 33], dtype=torch.int32)
-        for special in ((1, 1), (0, 1), (0, 0)):
-            check("mean", limit, x, starts, *special)
+        for before, behind in ((1, 1), (0, 1), (0, 0)):
+            check("mean", limit, x, starts[:-1] + before, starts[1:] - behind)
     counts = np.array([70, 64, 5, 130])
     packing = Packing(torch.tensor([0, 70, 134, 139, 269], dtype=torch.int32), 130, counts)
     qkv = torch.randn(272, 3, 2, head_dim).half()

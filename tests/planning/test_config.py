@@ -23,7 +23,7 @@ BAD_CONFIGURATIONS = {
         {"model": {"dtype": "bf16"}},
         "model.dtype cannot be 'bf16'; give auto, float32, float16 or bfloat16",
     ),
-    "other pooling": ({"model": {"pooling": ["mean", "max"]}}, "model.pooling"),
+    "other pooling": ({"model": {"pooling": ["mean", "first"]}}, "model.pooling"),
     "no pooling": ({"model": {"pooling": []}}, "model.pooling cannot be []"),
     "four streams": ({"performance": {"streams": 4}}, "performance.streams cannot be 4; give 2 or 3"),
     "yes for true": ({"performance": {"pin_memory": "yes please"}}, "performance.pin_memory cannot be 'yes please'"),

@@ -5,7 +5,6 @@ import json
 from itertools import islice
 from pathlib import Path
 
-import numpy as np
 import pytest
 from Bio.SeqIO.FastaIO import SimpleFastaParser
 from paths import DEMO_MODEL, PROTEOME, SCRIPTS
@@ -17,10 +16,9 @@ from seqmill.inputs import rounds, shards
 from seqmill.inputs.alphabet import PROTEIN
 from seqmill.inputs.fasta import read_all
 from seqmill.models.esm2.family import COST
-from seqmill.planning import calibration, disk, outline, plan
+from seqmill.planning import calibration, disk, plan
 from seqmill.planning import config as configuration
 from seqmill.planning import resources as demand
-from seqmill.planning.long import Treatment
 from seqmill.planning.plan_text import content, describe
 
 
@@ -75,7 +73,7 @@ def test_weights_that_are_not_here_take_disk_too(proteins):
 
 def test_text_takes_more_disk_than_numbers(proteins):
     made = planned(proteins)
-    npy, tsv = disk.exports(["npy", "tsv"], made.census, made.stored, made.model).values()
+    npy, tsv = disk.exports(["npy", "tsv"], made.census, made.shards, made.stored).values()
     assert 150 * 192 * 4 < npy < tsv / 2
 
 
@@ -121,18 +119,13 @@ def test_sequences_that_a_model_cannot_take_are_refused(tmp_path):
     assert "'titin' has 1,500 residues, and 1,022 are the most that this model takes" in said
 
 
-def test_pieces_of_long_sequences():
-    model = outline.of(str(DEMO_MODEL), None, Path("none"))
-    lengths = np.array([3, 10, 11, 18, 19])
-    windows = Treatment.of({"long": "window", "max_length": 10, "overlap": 2}, model)
-    counts, letters = windows.pieces(lengths)
-    # Windows begin every eight letters: 0 to 10, 8 to 18, 16 to 19.
-    assert counts.tolist() == [1, 1, 2, 2, 3]
-    assert (counts * letters).tolist() == [3, 10, 13, 20, 23]
-    cut = Treatment.of({"long": "truncate", "max_length": 10}, model)
-    assert cut.pieces(lengths)[1].tolist() == [3, 10, 10, 10, 10]
-    assert Treatment.of({"long": "full"}, model).pieces(lengths)[1].tolist() == lengths.tolist()
-    assert Treatment.of({"long": "truncate"}, model).limit == 1022
+@pytest.mark.parametrize(("long", "tokens"), [("full", 1_502), ("window", 3 * 602), ("truncate", 602)])
+def test_long_sequences_count_by_their_pieces(tmp_path, long, tokens):
+    path = tmp_path / "long.fasta"
+    path.write_text(f">titin\n{'MKTAY' * 300}\n")
+    made = planned(path, sequences={"long": long, "max_length": 600, "overlap": 100})
+    assert made.shards.tokens.tolist() == [tokens]
+    assert made.shards.long == (long != "full")
 
 
 # Time

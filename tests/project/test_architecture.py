@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "kernels": set(),
     "models": {"inputs", "kernels"},
     "outputs": {"inputs", "kernels"},
-    "options": {"outputs", "models"},
+    "options": {"inputs", "outputs", "models"},
     "settings": {"options"},
     "planning": {"inputs", "models", "outputs", "options", "settings"},
     "engine": {"inputs", "kernels", "models", "outputs", "options", "settings"},

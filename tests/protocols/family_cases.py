@@ -146,13 +146,20 @@ CASES = {
 }
 
 
-# What the jobs of these tests store, in several batches.
-EVERYTHING = {"pooling": tuple(REPRESENTATIONS), "batch_size": 40}
+def offers(case: Case, name: str) -> bool:
+    """Whether a family has what a representation needs."""
+    needed = REPRESENTATIONS[name].needs
+    return needed is None or bool(getattr(case.model.tokenizer, needed))
+
+
+def everything(case: Case) -> dict[str, Any]:
+    """What the jobs of these tests store, in several batches."""
+    return {"pooling": tuple(name for name in REPRESENTATIONS if offers(case, name)), "batch_size": 40}
 
 
 def embed(case: Case, fasta: Path, folder: Path, **settings) -> int:
     """A job on the CPU; the exit status."""
-    return small_run.embed(case.folder, fasta, folder, **(EVERYTHING | settings))
+    return small_run.embed(case.folder, fasta, folder, **(everything(case) | settings))
 
 
 class Interruption(BaseException):

@@ -10,7 +10,7 @@ import torch
 import toy_family
 from embeddings import read_embeddings
 from errors import packed_states
-from family_cases import CPU, EVERYTHING, Interruption, embed, fail_at
+from family_cases import CPU, Interruption, embed, everything, fail_at
 from golden import worst
 from safetensors.torch import save_file
 from small_run import SmallRun
@@ -21,6 +21,7 @@ from seqmill.engine.task import Task, read_sequences
 from seqmill.errors import UserError
 from seqmill.inputs.fasta import Record, read_all, read_records
 from seqmill.inputs.sequences import Sequences
+from seqmill.inputs.windows import Treatment
 from seqmill.models import hub, registry
 from seqmill.models.source import Source
 from seqmill.outputs.datasets import resolve
@@ -57,8 +58,9 @@ def test_parameters_are_counted_before_loading(case):
 
 
 def test_planning_knows_the_alphabet(case):
-    model = {"name": str(case.folder), "family": "auto", "dtype": "auto", "layers": "last", "pooling": "auto"}
-    config = {"model": model, "sequences": {"invalid": "replace", "duplicate_ids": "error"}}
+    config = configuration.check(
+        {"fasta": "x.fasta", "model": {"name": str(case.folder)}, "sequences": {"invalid": "replace"}}
+    )
     expected = "replace" if case.family.name == "ESM-2" else ["replace", "--family", case.family.name]
     assert configuration.shard_flags(config) == expected
     assert configuration.result_flags(config) == f"--dtype auto --layers -1 --pooling {' '.join(case.family.pooling)}"
@@ -129,8 +131,13 @@ def test_packed_equals_the_reference_one_by_one(case, layer):
     assert worst(states(case.model, records, "mean", layer), means) < 1e-5
     all_means = [rows.mean(0, keepdim=True) for rows in expected]
     assert worst(states(case.model, records, "mean_all", layer), all_means) < 1e-5
-    firsts = [rows[:1] for rows in expected]
-    assert worst(states(case.model, records, "bos", layer), firsts) < 1e-5
+    assert worst(states(case.model, records, "max", layer), [rows.amax(0, keepdim=True) for rows in content]) < 1e-5
+    # float64: of a sequence of one letter it is zero.
+    spreads = [rows.double().std(0, correction=0, keepdim=True) for rows in content]
+    found = states(case.model, records, "std", layer)
+    assert max(float((a - b).norm()) for a, b in zip(found, spreads, strict=True)) < 1e-5 * float(spreads[6].norm())
+    for name, rows in (("cls", slice(0, 1)), ("bos", slice(0, 1)), ("eos", slice(-1, None))):
+        assert worst(states(case.model, records, name, layer), [every[rows] for every in expected]) < 1e-5
 
 
 def test_the_order_of_the_input_changes_no_bit(case):
@@ -156,7 +163,7 @@ def test_special_tokens_in_the_wrong_place_would_be_noticed(case, monkeypatch):
     submit = Pipeline.submit
 
     def shifted(pipeline, batch):
-        return submit(pipeline, batch._replace(leading=batch.leading + 1, trailing=batch.trailing - 1))
+        return submit(pipeline, batch._replace(kept=batch.kept + torch.tensor([[0], [1], [1], [0]], dtype=torch.int32)))
 
     monkeypatch.setattr(Pipeline, "submit", shifted)
     assert worst(states(case.model, records, "mean"), good) > 1e-3
@@ -175,7 +182,7 @@ def test_the_whole_way(case, tmp_path):
     fasta = case.fasta(tmp_path / "input.fasta", LENGTHS)
     fasta.write_text(fasta.read_text() + ">twin\n" + fasta.read_text().split("\n")[1] + "\n")
     run = SmallRun(tmp_path / "run")
-    run.embed(case.folder, fasta, **EVERYTHING)
+    run.embed(case.folder, fasta, **everything(case))
     assert run.check()["sequences"].sum() == len(LENGTHS)
     run.merge()
     found = read_embeddings(run.embeddings)
@@ -184,7 +191,7 @@ def test_the_whole_way(case, tmp_path):
     assert found["lengths"].tolist() == [*LENGTHS, LENGTHS[0]]
     assert np.diff(found["offsets"]).tolist() == [len(rows) for rows in expected]
     assert worst([torch.from_numpy(found["residues"])], expected) < 1e-5
-    for name in ("mean", "mean_all", "bos"):
+    for name in set(everything(case)["pooling"]) - {"residues", "std"}:
         assert worst([torch.from_numpy(found[name])], states(case.model, records, name)) < 1e-5
     if not case.model.tokenizer.single_letters:
         starts = [case.model.tokenizer.tokens(Sequences([record])).starts(0, 1) for record in records]
@@ -199,9 +206,9 @@ def test_the_space_that_is_asked_for_is_what_values_take(case, tmp_path):
     settings = {"pooling": ("mean", "residues"), "layers": (1, 2)}
     assert embed(case, fasta, tmp_path / "out", **settings) == 0
     source = Source.of(hub.resolve(str(case.folder)))
-    sequences = read_sequences(fasta, source, "error", "error")
+    sequences = read_sequences(fasta, source, Treatment(), "error", "error")
     tokens = source.tokenizer.tokens(sequences)
-    task = Task.resolve(source, sequences, tokens, Settings(**settings), torch.float32)
+    task = Task.resolve(source, sequences, tokens, Settings(**settings), torch.float32, Treatment())
     with EmbeddingFile(tmp_path / "out/embeddings.h5") as file:
         assert task.bytes_to_store(0) == sum(extent.rows * extent.dataset.row_bytes for extent in file.extents.values())
     assert task.bytes_to_store(sequences.distinct) == 0

@@ -4,10 +4,11 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from family_cases import CPU, embed
+from family_cases import CPU, embed, offers
 
 from seqmill.engine.batching import PackedBatches
 from seqmill.engine.pipeline import Pipeline
+from seqmill.errors import UserError
 from seqmill.inputs import shards
 from seqmill.inputs.fasta import read_all
 from seqmill.inputs.sequences import Sequences
@@ -25,17 +26,22 @@ pytestmark = pytest.mark.parametrize("name", REPRESENTATIONS)
 def test_values_have_the_shape_and_type_of_their_dataset(case, name, dtype):
     """Computed in any dtype, by a batch and as stored."""
     dataset = resolve((1,), (name,), case.model.config.width, dtype)[0]
+    parts = REPRESENTATIONS[name].parts
     sequences, tokenizer = Sequences(case.records(LENGTHS)), case.model.tokenizer
     (batch,) = PackedBatches(sequences, tokenizer.tokens(sequences), tokenizer, 1_000, fill=True)
     states = torch.randn(1_000, case.model.config.width).to(getattr(torch, dtype))
     found = Pipeline(case.model, CPU, [dataset])._represent(dataset, {1: states}, batch)
-    assert found.shape == (dataset.rows(batch.content_counts).sum(), dataset.width)
+    assert found.shape == (dataset.rows(batch.content_counts).sum(), parts * dataset.width)
     assert found.numpy().dtype == dataset.dtype
     assert (REPRESENTATIONS[name].per == SEQUENCE) == (len(found) == len(LENGTHS))
 
 
 def test_files_and_the_merged_result_hold_what_was_computed(case, name, tmp_path):
     fasta = case.fasta(tmp_path / "x.fasta", LENGTHS)
+    if not offers(case, name):
+        with pytest.raises(UserError, match=f"pooling {name}: .* has no token (before|behind) a sequence"):
+            embed(case, fasta, tmp_path / "0", pooling=(name,))
+        return
     shards.shard({None: read_all([fasta], case.family.alphabet)}, 2, tmp_path / "shards", case.family.cost)
     folders = [tmp_path / "0", tmp_path / "1"]
     for shard, folder in enumerate(folders):

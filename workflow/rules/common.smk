@@ -47,6 +47,7 @@ try:
     SAMPLES = samples.read_samples(config, must_exist=not IMPORTED)
     FASTA = None if SAMPLES else paths.fasta_files(config, must_exist=not IMPORTED)
     MODEL_FILES = paths.model_files(config["model"]["name"])
+    LONG = configuration.treatment(config)
     ROUNDS = samples.plan_rounds(SAMPLES, Path(located("<results>/shards"))) if SAMPLES else {}
 except UserError as error:
     raise WorkflowError(str(error))

@@ -23,7 +23,7 @@ rule embed:
         gpu=1,
         # Of the host. A profile's set-resources take precedence.
         mem_mb=lambda wildcards, input, attempt: demand.memory_mb(input.weights, input.fasta, attempt),
-        runtime=lambda wildcards, input, attempt: demand.runtime_minutes(input.weights, input.fasta, attempt),
+        runtime=lambda wildcards, input, attempt: demand.runtime_minutes(input.weights, input.fasta, attempt, LONG),
         # Speed and memory only: when this changes, Snakemake repeats nothing that is finished, ...
         performance=configuration.performance_flags(config),
     params:

@@ -5,6 +5,7 @@ A new setting is one entry here, a comment in config/config.yaml, and its use.
 
 from typing import Any
 
+from seqmill.inputs.windows import ERROR, FULL, TRUNCATE, WINDOW
 from seqmill.kinds import Choice, Kind, Number, Several, Switch, Text
 from seqmill.models.registry import FAMILIES
 from seqmill.option import REQUIRED, Option
@@ -90,6 +91,15 @@ OPTIONS = (
         "; ".join(f"{name}: {entry.meaning}" for name, entry in REPRESENTATIONS.items()),
         "auto: mean, for DNABERT-S and DNABERT-2 mean_all, as their authors do.",
     ),
+    _result(
+        "model",
+        "storage",
+        Choice((AUTO, "float32", "float16")),
+        AUTO,
+        "what embeddings are stored in",
+        "auto: float32; residues in float16 where they are computed in half precision. float16 halves the file, and has "
+        "three significant digits.",
+    ),
     Option(
         "model",
         "family",
@@ -99,15 +109,30 @@ OPTIONS = (
         "Only for hub ids of others than the models' authors: the FASTA is checked and split before such a model is there.",
         changes_result=True,
     ),
-    Option(
+    _result(
         "sequences",
         "long",
-        Choice(("full",)),
-        "full",
-        "sequences of any length are embedded whole",
-        "Longer ones than a model was trained on (1,022 residues: ESM-2; the others: README.md) are further from what it has "
-        "seen; ESM-1b and ESM-1v cannot take them, and refuse the file.",
-        changes_result=True,
+        Choice((FULL, WINDOW, TRUNCATE, ERROR)),
+        FULL,
+        "sequences of more than max_length: embedded whole, in overlapping windows, cut off there, or refused",
+        "Sequences longer than a model was trained on are further from what it has seen; ESM-1b and ESM-1v cannot take them "
+        "whole. With window each residue's state is taken from the window in which it lies most central, and the others are "
+        "made from these. What was done to which is in the index (`windows`, `embedded`).",
+    ),
+    _result(
+        "sequences",
+        "max_length",
+        Number(1),
+        "auto",
+        "residues (DNA: tokens) that the model gets at once, unless long is full; auto: what it was trained on",
+        "1,022 residues: ESM-2, ESM-1; 2,046: ESM-C; 512: ProtT5, ProstT5, Ankh; 2,000 tokens: DNABERT.",
+    ),
+    _result(
+        "sequences",
+        "overlap",
+        Number(0),
+        "auto",
+        "residues (DNA: tokens) that two windows share at least; auto: a quarter of max_length",
     ),
     _result(
         "sequences",

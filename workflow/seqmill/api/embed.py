@@ -63,7 +63,8 @@ def embed(
         output: a folder for the result, as the command writes it; an interrupted call with the same folder resumes. None
             is a temporary one, which is removed when what is returned is closed or no longer used.
         settings: those of config.yaml by name and value: `revision`, `dtype`, `layers` ("last", a number or several),
-            `pooling` ("auto", "mean", "mean_all", "bos", "residues", or several of them), `invalid`, `duplicate_ids`,
+            `pooling` ("auto", "mean", "residues" and others, or several of them), `storage`, `long` ("full", "window",
+            "truncate", "error"), `max_length`, `overlap`, `invalid`, `duplicate_ids`,
             `batch_size`, `dataloader_workers`, `attention`, `compile`, `streams`, `pin_memory`, `expandable_segments`,
             `on_oom`; and `device` ("auto", "cpu", "cuda", "cuda:1") and `overwrite` (a finished result of other settings
             in `output`).

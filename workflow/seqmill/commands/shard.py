@@ -7,6 +7,7 @@ from seqmill import settings
 from seqmill.errors import UserError
 from seqmill.inputs import rounds, shards
 from seqmill.inputs.fasta import read_all
+from seqmill.inputs.windows import Treatment
 from seqmill.models import registry
 
 
@@ -35,7 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of the model, which says what the sequences are and how long each takes [%(default)s]",
     )
     settings.add_argument(parser, "invalid")
-    settings.add_argument(parser, "duplicate_ids")
+    for name in ("duplicate_ids", "long", "max_length", "overlap"):
+        settings.add_argument(parser, name)
     parser.add_argument(
         "--output", type=Path, required=True, help="folder for <shard>.fasta, records.parquet and SHA256SUMS"
     )
@@ -43,10 +45,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     family, samples = registry.by_name(args.family), _samples(args)
-    alphabet = family.alphabet
+    treatment = Treatment.of(args.long, args.max_length, args.overlap, family.trained)
+    alphabet, cost = family.treated(treatment)
     records = {name: read_all(paths, alphabet, args.invalid, args.duplicate_ids) for name, paths in samples.items()}
     earlier = rounds.places(args.earlier) if args.sample else None
-    print(shards.shard(records, args.shards, args.output, family.cost, earlier, alphabet))
+    print(shards.shard(records, args.shards, args.output, cost, earlier, alphabet))
     if args.sample:
         rounds.write(args.output, samples)
 

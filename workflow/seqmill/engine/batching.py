@@ -6,8 +6,10 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from seqmill.inputs.sequences import Sequences
+from seqmill.inputs.windows import Pieces
 from seqmill.kernels.packing import Batch
 from seqmill.models.family import Tokenizer, Tokens
+from seqmill.models.piece_tokens import PieceTokens
 
 # Shapes beyond the batch size (one long sequence alone) are rounded up to this, which keeps tensor cores busy.
 SHAPE_MULTIPLE = 64
@@ -31,45 +33,29 @@ def plan(token_counts: np.ndarray, max_tokens: int) -> np.ndarray:
     return np.array(bounds, dtype=np.int64)
 
 
-def pack(
-    index: int, tokens: Tokens, first: int, last: int, rows: np.ndarray, shape: int, tokenizer: Tokenizer
-) -> Batch:
-    """Pack the sequences `first` to `last` into `shape` token slots."""
-    token_counts = tokens.counts[first:last]
-    cu_seqlens = np.zeros(len(token_counts) + 1, dtype=np.int32)
-    np.cumsum(token_counts, out=cu_seqlens[1:])
-    token_ids = np.full(shape, tokenizer.padding, dtype=tokenizer.dtype)
-    tokens.write(first, last, token_ids[: cu_seqlens[-1]])
-    return Batch(
-        index,
-        torch.from_numpy(token_ids),
-        torch.from_numpy(cu_seqlens),
-        token_counts,
-        rows,
-        tokenizer.leading,
-        tokenizer.trailing,
-    )
-
-
 def filler(tokens: int, tokenizer: Tokenizer) -> Batch:
     """A batch of one sequence of padding tokens, for measuring memory."""
     token_ids = np.full(tokens, tokenizer.padding, dtype=tokenizer.dtype)
     cu_seqlens = torch.tensor([0, tokens], dtype=torch.int32)
+    kept = torch.tensor([[0], [0], [tokens], [tokens]], dtype=torch.int32)
     counts, rows = np.array([tokens]), np.zeros(1, dtype=np.int64)
-    return Batch(-1, torch.from_numpy(token_ids), cu_seqlens, counts, rows, tokenizer.leading, tokenizer.trailing)
+    return Batch(-1, torch.from_numpy(token_ids), cu_seqlens, kept, counts, counts, rows)
 
 
 class PackedBatches(TorchDataset):
     """The batches of one shard, packed on demand by the DataLoader's workers.
 
     Args:
+        tokens: of the sequences, whole.
         max_tokens: in a batch, special tokens included.
         fill: fill every batch up to `max_tokens`, so that all have one shape; else only as long as needed.
-        first: leave out so many of the longest sequences. If one of the batches of all sequences begins there, the
-            batches of the others are the same as in the whole.
+        first: leave out the batches of so many of the longest sequences, which are finished. The others are the same as
+            in the whole: the first of them may begin with what is finished, too.
+        pieces: of the sequences; None for whole ones.
 
     Attributes:
-        token_counts: those of the sequences that are not left out.
+        first_piece: the piece with which the first batch begins.
+        token_counts: those of the pieces that are not left out.
     """
 
     def __init__(
@@ -80,11 +66,19 @@ class PackedBatches(TorchDataset):
         max_tokens: int,
         fill: bool,
         first: int = 0,
+        pieces: Pieces | None = None,
     ):
-        self.sequences, self.tokens, self.tokenizer = sequences, tokens, tokenizer
-        self.max_tokens, self.fill, self.first = max_tokens, fill, first
-        self.token_counts = tokens.counts[first:]
-        self.bounds = plan(self.token_counts, max_tokens)
+        content = tokens.counts - (tokenizer.leading + tokenizer.trailing)
+        self.pieces = pieces or Pieces.whole(content)
+        self.tokens = tokens if self.pieces.are_whole(content) else PieceTokens(tokens, tokenizer, self.pieces)
+        self.tokenizer, self.max_tokens, self.fill, self.first = tokenizer, max_tokens, fill, first
+        self.sequence = self.pieces.sequence
+        self.rows = sequences.rows[self.sequence]
+        bounds = plan(self.tokens.counts, max_tokens)
+        begun = int(np.searchsorted(bounds, self.pieces.begins[first], side="right")) - 1
+        self.first_piece = int(bounds[begun])
+        self.bounds = bounds[begun:] - self.first_piece
+        self.token_counts = self.tokens.counts[self.first_piece :]
 
     def __len__(self) -> int:
         return len(self.bounds) - 1
@@ -100,8 +94,38 @@ class PackedBatches(TorchDataset):
     def __getitem__(self, index: int) -> Batch:
         if not 0 <= index < len(self):
             raise IndexError(index)
-        start, stop = (self.first + self.bounds[index : index + 2]).tolist()
-        return pack(index, self.tokens, start, stop, self.sequences.rows[start:stop], self.shape(index), self.tokenizer)
+        start, stop = (self.first_piece + self.bounds[index : index + 2]).tolist()
+        token_counts = self.tokens.counts[start:stop]
+        cu_seqlens = np.zeros(len(token_counts) + 1, dtype=np.int32)
+        np.cumsum(token_counts, out=cu_seqlens[1:])
+        token_ids = np.full(self.shape(index), self.tokenizer.padding, dtype=self.tokenizer.dtype)
+        self.tokens.write(start, stop, token_ids[: cu_seqlens[-1]])
+        return Batch(
+            index,
+            torch.from_numpy(token_ids),
+            torch.from_numpy(cu_seqlens),
+            torch.from_numpy(self._kept(start, stop, cu_seqlens)),
+            token_counts,
+            self.pieces.kept[start:stop],
+            self.rows[start:stop],
+        )
+
+    def _kept(self, start: int, stop: int, cu_seqlens: np.ndarray) -> np.ndarray:
+        """(4, S) int32, see `Batch.kept`: only the first piece keeps what is before the sequence, only the last what is behind."""
+        pieces, numbers = self.pieces, np.arange(start, stop)
+        begins, ends = cu_seqlens[:-1], cu_seqlens[1:]
+        content = begins + self.tokenizer.leading - pieces.start[start:stop]
+        kept_start, kept_stop = content + pieces.kept_start[start:stop], content + pieces.kept_stop[start:stop]
+        sequence = self.sequence[start:stop]
+        is_first, is_last = numbers == pieces.begins[sequence], numbers + 1 == pieces.begins[sequence + 1]
+        kept = (np.where(is_first, begins, kept_start), kept_start, kept_stop, np.where(is_last, ends, kept_stop))
+        return np.stack(kept).astype(np.int32)
+
+    def finished(self, index: int) -> int:
+        """How many sequences are whole with batch `index` that were not before it."""
+        pieces = self.first_piece + self.bounds[index : index + 2]
+        whole = np.searchsorted(self.pieces.begins, pieces, side="right") - 1
+        return int(np.diff(np.maximum(whole, self.first))[0])
 
     def packing_efficiency(self) -> float:
         """Share of the token slots that are not padding."""

@@ -10,6 +10,7 @@ import torch
 
 from seqmill.engine import device as devices
 from seqmill.engine import finished, oom, report, tuning
+from seqmill.engine.assembly import Assembly
 from seqmill.engine.batching import PackedBatches, loader
 from seqmill.engine.lease import lease
 from seqmill.engine.pipeline import NotFinite, Pipeline
@@ -20,6 +21,7 @@ from seqmill.engine.tuning import Choice
 from seqmill.errors import EXIT_OUT_OF_MEMORY, UserError, is_oom
 from seqmill.inputs.given import Given
 from seqmill.inputs.sequences import Sequences
+from seqmill.inputs.windows import Treatment
 from seqmill.models.family import Tokens
 from seqmill.models.loading import load
 from seqmill.models.source import Source
@@ -77,20 +79,22 @@ class Job:
             UserError: bad input or settings, or a result that is not finite.
         """
         source = Source.of(self.weights)
-        sequences = read_sequences(self.fasta, source, self.settings.invalid, self.settings.duplicate_ids)
+        settings = self.settings
+        treatment = Treatment.of(settings.long, settings.max_length, settings.overlap, source.family.trained)
+        sequences = read_sequences(self.fasta, source, treatment, settings.invalid, settings.duplicate_ids)
         self.clock.mark("read_s")
-        report.warn_of_input(self.fasta, sequences, source, is_shard=not self.settings.index)
+        report.warn_of_input(self.fasta, sequences, source, treatment, is_shard=not self.settings.index)
         # Made while the model loads, where that takes time.
         tokens = source.tokenizer.tokens(sequences)
         with self.partial, self.progress, lease(self.settings.device) as device:
             try:
-                self._embed(source, sequences, tokens, device)
+                self._embed(source, sequences, tokens, treatment, device)
             except Exception as error:
                 if not is_oom(error):
                     raise
                 return self._report_oom(error, sequences, device)
             if self.settings.index:
-                report.write_index(self.folder, sequences)
+                report.write_index(self.folder, self.task)
             # The embeddings come last: they are what makes a finished shard.
             self.partial.publish(self.folder / EMBEDDINGS)
         return 0
@@ -110,10 +114,12 @@ class Job:
             for path in self.folder.glob(pattern):
                 path.unlink()
 
-    def _embed(self, source: Source, sequences: Sequences, tokens: Tokens, device: torch.device) -> None:
+    def _embed(
+        self, source: Source, sequences: Sequences, tokens: Tokens, how: Treatment, device: torch.device
+    ) -> None:
         """Everything between the sequences and the complete file."""
         self.choices["dtype"] = tuning.dtype(self.settings.dtype, device, source.config.half)
-        self.task = task = Task.resolve(source, sequences, tokens, self.settings, self.choices["dtype"].value)
+        self.task = task = Task.resolve(source, sequences, tokens, self.settings, self.choices["dtype"].value, how)
         self._clear_folder(task)
         state = self._load_partial(task)
         settings, reason = self._in_force(state, device)
@@ -162,8 +168,8 @@ class Job:
         """Settle everything that was left to choose; returns the batches of what is left of the shard."""
         task, device = self.task, self.pipeline.device
         fill = device.type == "cuda"
-        batches = partial(PackedBatches, task.sequences, task.tokens, task.source.tokenizer, fill=fill, first=done)
-        self.trials = trials = Trials(self.pipeline, settings, reason, task.dtype, task.tokens.counts[done:], batches)
+        batches = partial(task.batches, fill=fill, first=done)
+        self.trials = trials = Trials(self.pipeline, settings, reason, task.dtype, batches)
         # Known now, for the report of an out of memory; compiled kernels may bring another.
         self.choices["attention"] = trials.attention()
         self.choices["compile"] = trials.compiled()
@@ -199,18 +205,16 @@ class Job:
         """Run all batches into the partial result's file."""
         task, sequences, timing = self.task, self.task.sequences, self.pipeline.timing
         self.progress.begin(task.costs, sequences.offsets, batches.first, task.source.alphabet.members)
+        assembly = Assembly(batches, task.computed)
         prefetched = loader(batches, self.choices["dataloader_workers"].value, pin_memory)
         try:
             self.pipeline.run(
                 prefetched,
-                lambda result: self.partial.write(len(result.batch.rows), result.values, task.known),
-                lambda batch: self.progress.add(len(batch.rows)),
+                lambda result: self.partial.write(*assembly.add(result), task.known),
+                lambda batch: self.progress.add(batches.finished(batch.index)),
             )
         except NotFinite as error:
-            raise UserError(
-                f"{self.fasta}: the {error.dataset} embedding of '{sequences.ids[error.row]}' is not finite in "
-                f"{tuning.recorded(task.dtype)}; use dtype bfloat16 or float32"
-            ) from None
+            raise report.not_finite(error, self.fasta, task) from None
         self.clock.mark("embed_s")
         self.partial.flush()
         self.clock.mark("close_s")

@@ -172,7 +172,10 @@ def advise(work: Work, usage: Usage, recommended: int | None, expandable_segment
     if work.dtype == "float32":
         advice.append("set model.dtype to bfloat16 (float16 before Ampere): it halves the memory")
     if recommended is None and work.longest_sequence is not None:
-        advice.append(f"remove the sequence of {work.longest_sequence:,} letters, or use a GPU with more memory")
+        advice.append(
+            "set sequences.long to window, which embeds long sequences piece by piece (this changes their embeddings), "
+            f"remove the sequence of {work.longest_sequence:,} letters, or use a GPU with more memory"
+        )
     if recommended is None:
         advice.append("use a smaller model, or a GPU with more memory")
     return advice

@@ -74,11 +74,12 @@ class NotFinite(Exception):
 
     Attributes:
         dataset, row: which result, and which row of the shard.
+        dtype: what it is stored in, where it is finite in what it is computed in.
     """
 
-    def __init__(self, dataset: str, row: int):
+    def __init__(self, dataset: str, row: int, dtype: str | None = None):
         super().__init__(f"row {row} of {dataset} is not finite")
-        self.dataset, self.row = dataset, row
+        self.dataset, self.row, self.dtype = dataset, row, dtype
 
 
 class Pipeline:
@@ -133,9 +134,9 @@ class Pipeline:
         return InFlight(batch, inputs, outputs, finite, started, forwarded, done)
 
     def _represent(self, dataset: Dataset, states: dict[int, torch.Tensor], inputs: Batch) -> torch.Tensor:
-        """A dataset's values for a batch, in the dtype in which they are stored: HDF5 has none for bfloat16."""
+        """A dataset's values for a batch: per token in the dtype in which they are stored, for HDF5 has none for bfloat16."""
         compute = REPRESENTATIONS[dataset.representation].compute
-        stored = torch.float16 if dataset.dtype == np.float16 else torch.float32
+        stored = torch.float16 if dataset.is_per_token and dataset.dtype == np.float16 else torch.float32
         return compute(states[dataset.layer], inputs, self.model.kernels.operators).to(stored)
 
     def collect(self, flight: InFlight) -> BatchResult:

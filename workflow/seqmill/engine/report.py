@@ -16,12 +16,14 @@ import torch
 from seqmill import __version__
 from seqmill.engine import device as devices
 from seqmill.engine.batching import PackedBatches
-from seqmill.engine.pipeline import Pipeline, Timing
+from seqmill.engine.pipeline import NotFinite, Pipeline, Timing
 from seqmill.engine.task import Task
 from seqmill.engine.tuning import Choice, recorded
+from seqmill.errors import UserError
 from seqmill.inputs import outliers
 from seqmill.inputs.given import Given
 from seqmill.inputs.sequences import Sequences
+from seqmill.inputs.windows import Treatment
 from seqmill.models.source import Source
 from seqmill.outputs.names import INDEX
 from seqmill.outputs.partial import State
@@ -111,7 +113,7 @@ def _shown(name: str, value: Any) -> str:
     return f"{value:,} tokens" if name == "batch_size" else str(recorded(value))
 
 
-def warn_of_input(fasta: Path, sequences: Sequences, source: Source, is_shard: bool) -> None:
+def warn_of_input(fasta: Path, sequences: Sequences, source: Source, treatment: Treatment, is_shard: bool) -> None:
     """Warn of a file without sequences, and of sequences that take most of the time or are mostly unknown.
 
     Args:
@@ -122,7 +124,7 @@ def warn_of_input(fasta: Path, sequences: Sequences, source: Source, is_shard: b
     elif not is_shard:
         lengths, letter = np.diff(sequences.offsets), source.family.alphabet.replacement
         unknown = outliers.count(sequences.letters, sequences.offsets, letter)
-        costs = source.family.cost(lengths)
+        costs = source.family.treated(treatment)[1](lengths)
         outliers.warn(lengths, costs, unknown, letter, lambda place: sequences.ids[sequences.rows[place]])
 
 
@@ -150,12 +152,21 @@ def warn_of_idle_gpu(timing: Timing, written: int) -> None:
     log.warning("the GPU was idle for %.0f of %.0f s: the limit was %s", timing.gpu_idle_s, timing.steady_s, limit)
 
 
-def write_index(folder: Path, sequences: Sequences) -> None:
+def not_finite(error: NotFinite, fasta: Path | Given, task: Task) -> UserError:
+    """What to raise for a value that is not finite."""
+    computed = f"{recorded(task.dtype)}; use dtype bfloat16 or float32"
+    advice = f"{error.dtype}, in which it would be stored; use storage float32" if error.dtype else computed
+    return UserError(
+        f"{fasta}: the {error.dataset} embedding of '{task.sequences.ids[error.row]}' is not finite in {advice}"
+    )
+
+
+def write_index(folder: Path, task: Task) -> None:
     """Write `index.parquet`."""
     # Only here: shards have none, and need not wait for pandas.
     from seqmill.outputs import index
 
-    index.write(sequences, folder / INDEX)
+    index.write(task.sequences, task.done_to_sequences(), folder / INDEX)
 
 
 def meta_content(
@@ -177,7 +188,7 @@ def meta_content(
     timing, sequences, device, cuda = pipeline.timing, task.sequences, pipeline.device, pipeline.device.type == "cuda"
     flops = pipeline.model.flops(batches.token_counts, max(task.layers))
     busy_s = timing.compute_s if cuda else timing.steady_s
-    residues = int(sequences.offsets[-1] - sequences.offsets[batches.first])
+    residues = int(task.embedded_letters[batches.first :].sum())
     return {
         "status": "done",
         "fasta": str(fasta),

@@ -30,8 +30,7 @@ class Trials:
     Args:
         settings, reason: the settings in force, and why those are that were not chosen automatically.
         dtype: what the model computes in.
-        token_counts: (N,) of the sequences that are left of the shard.
-        batches: a batch size in tokens to the batches of these sequences.
+        batches: a batch size in tokens to the batches of what is left of the shard.
 
     Attributes:
         fit: the memory that batches take, once it was measured.
@@ -43,12 +42,11 @@ class Trials:
         settings: Settings,
         reason: str,
         dtype: torch.dtype,
-        token_counts: np.ndarray,
         batches: Callable[[int], PackedBatches],
     ):
         self.pipeline, self.model, self.device = pipeline, pipeline.model, pipeline.device
         self.settings, self.reason, self.dtype, self.batches = settings, reason, dtype, batches
-        self.token_counts = token_counts
+        self.token_counts = batches(SAMPLE_TOKENS).token_counts
         self.fit: Fit | None = None
 
     def compiled(self) -> Choice:

@@ -16,6 +16,7 @@ class Alphabet:
         mistaken: what a sequence of the wrong kind looks like and what to do, or None for one that may be right.
         written: how else letters may be written: theirs and ours, equally many.
         longest: letters of the longest sequence; None for no limit.
+        limit: whose limit that is, in messages.
     """
 
     letters: bytes
@@ -25,6 +26,7 @@ class Alphabet:
     mistaken: Callable[[bytes], str | None] = lambda _: None
     written: tuple[bytes, bytes] = (b"", b"")
     longest: int | None = None
+    limit: str = "this model takes"
 
     def read(self, sequence: bytes) -> bytes:
         """The sequence in the alphabet's own writing."""

@@ -259,9 +259,10 @@ def _complaint(
         advice = setting("invalid", "replace", path)
         return f"has {_describe(wrong, sequence, alphabet)}; correct it, or {advice}"
     if alphabet.longest is not None and len(sequence) > alphabet.longest:
+        advice = setting("long", "window or truncate", path)
         return (
-            f"has {len(sequence):,} {alphabet.members}, and this model takes {alphabet.longest:,} at most; as sequences.long is "
-            "full, shorten it, leave it out or use a model without that limit"
+            f"has {len(sequence):,} {alphabet.members}, and {alphabet.longest:,} is the most that {alphabet.limit}; {advice}, "
+            "or shorten it or leave it out"
         )
     return None
 

@@ -20,6 +20,9 @@ from seqmill.inputs.rounds import PLACE, RECORDS
 # The number of a distinct sequence that is not in this round's shards.
 ELSEWHERE = -1
 
+# The dtype of text of which some is missing: before pandas 3, "str" made words of None.
+TEXT = "str" if int(pd.__version__.split(".")[0]) >= 3 else "string"
+
 Samples = Mapping[str | None, Iterable[Record]]
 
 
@@ -81,7 +84,7 @@ def find_distinct(
     columns = ["id", "length", "sequence_sha256", "distinct", "duplicate_of", "residues_replaced"]
     columns += ["description", "renamed_from", "sample"]
     # Otherwise a column of nothing but None would be stored without a type.
-    table = pd.DataFrame(rows, columns=columns).astype({"duplicate_of": "str", "renamed_from": "str"})
+    table = pd.DataFrame(rows, columns=columns).astype({"duplicate_of": TEXT, "renamed_from": TEXT})
     letters = np.memmap(temporary, dtype=np.uint8, mode="r") if offsets[-1] else np.empty(0, np.uint8)
     return Distinct(table, letters, np.array(offsets), list(number), np.array(counts, dtype=np.int64))
 

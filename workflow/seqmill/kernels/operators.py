@@ -24,7 +24,7 @@ class Operators(NamedTuple):
     norm_rotate: Callable[[torch.Tensor, nn.LayerNorm, nn.LayerNorm, torch.Tensor, torch.Tensor], torch.Tensor]
     gelu: Callable[[torch.Tensor], torch.Tensor]
     gate: Callable[[torch.Tensor, str], torch.Tensor]
-    mean: Callable[[torch.Tensor, torch.Tensor, int, int], torch.Tensor]
+    mean: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 class Kernels(NamedTuple):
@@ -138,17 +138,39 @@ def gate(x: torch.Tensor, activation: str) -> torch.Tensor:
     return ACTIVATIONS[activation](first).mul_(second)
 
 
-def mean(states: torch.Tensor, cu_seqlens: torch.Tensor, leading: int, trailing: int) -> torch.Tensor:
-    """Mean of each sequence's rows but its first `leading` and last `trailing` ones: (T, D) to (S, D), float32.
+def mean(states: torch.Tensor, begins: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
+    """Mean of some stretches of rows: (T, D) to (S, D), float32.
 
     The sum runs over the rows in their order, so it depends neither on neighbours nor on chance.
+
+    Args:
+        begins, ends: (S,) int32, ascending and not overlapping.
     """
-    begins, ends = cu_seqlens[:-1].long(), cu_seqlens[1:].long()
-    # Segments in turn: leading tokens, content, trailing tokens; every second of three is wanted.
-    bounds = torch.stack((begins, begins + leading, ends - trailing), dim=1).flatten()
-    bounds = torch.cat((bounds, ends[-1:]))
-    sums = torch.segment_reduce(states.float(), "sum", offsets=bounds, axis=0, unsafe=True)
-    return sums[1::3] / (ends - begins - leading - trailing).unsqueeze(1)
+    return _reduced(states, begins, ends, "sum") / (ends - begins).unsqueeze(1)
+
+
+def maximum(states: torch.Tensor, begins: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
+    """Largest value in each column of some stretches of rows; shapes as for `mean`."""
+    return _reduced(states, begins, ends, "max")
+
+
+def mean_and_variance(states: torch.Tensor, begins: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
+    """Mean and variance of some stretches of rows, side by side: (T, D) to (S, 2 D), float32.
+
+    The variance is the mean of the squared distances from the mean, computed in two passes.
+    """
+    means = mean(states, begins, ends)
+    slots = torch.arange(len(states), device=states.device, dtype=begins.dtype)
+    own = (torch.searchsorted(begins, slots, right=True) - 1).clamp_(min=0)
+    distances = states.float().sub_(means[own]) if states.dtype != torch.float32 else states - means[own]
+    return torch.cat((means, mean(distances.square_(), begins, ends)), dim=1)
+
+
+def _reduced(states: torch.Tensor, begins: torch.Tensor, ends: torch.Tensor, how: str) -> torch.Tensor:
+    """Reduce some stretches of rows, in their order: (T, D) to (S, D), float32."""
+    # Segments in turn: a stretch, and what lies between it and the next.
+    bounds = torch.stack((begins, ends), dim=1).flatten().long()
+    return torch.segment_reduce(states.float(), how, offsets=bounds, axis=0, unsafe=True)[::2]
 
 
 EAGER = Operators(layer_norm, add_norm, rms_norm, rotate, norm_rotate, gelu, gate, mean)

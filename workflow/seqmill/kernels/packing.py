@@ -9,30 +9,33 @@ import torch
 
 
 class Batch(NamedTuple):
-    """Sequences packed into T token slots.
+    """Sequences, or pieces of long ones, packed into T token slots.
 
     Attributes:
         index: which batch of the shard.
         token_ids: (T,) in the tokenizer's dtype: sequences end to end, each with its special tokens, then padding.
         cu_seqlens: (S + 1,) int32, where sequences begin; the last entry is where the padding begins.
+        kept: (4, S) int32, the slots of each sequence whose states count: from kept[0] to kept[3] with its special tokens,
+            from kept[1] to kept[2] without. Of a whole sequence that is all of it.
         token_counts: (S,) tokens per sequence, special ones included, a NumPy array: it stays on the host.
+        content_counts: (S,) slots per sequence from kept[1] to kept[2], a NumPy array: it stays on the host.
         rows: (S,) which rows of the result these sequences are, a NumPy array: it stays on the host.
-        leading, trailing: special tokens before and after the content of each sequence.
     """
 
     index: int
     token_ids: torch.Tensor
     cu_seqlens: torch.Tensor
+    kept: torch.Tensor
     token_counts: np.ndarray
+    content_counts: np.ndarray
     rows: np.ndarray
-    leading: int
-    trailing: int
 
     def to(self, device: torch.device) -> "Batch":
         """The batch with its tensors on `device`, copied without blocking where the memory is pinned."""
         return self._replace(
             token_ids=self.token_ids.to(device, non_blocking=True),
             cu_seqlens=self.cu_seqlens.to(device, non_blocking=True),
+            kept=self.kept.to(device, non_blocking=True),
         )
 
     # Computed on the device of the batch: sending them would take longer than computing them.
@@ -43,17 +46,12 @@ class Batch(NamedTuple):
         return slots - self.cu_seqlens[_containing(self.cu_seqlens, slots)]
 
     def content(self) -> torch.Tensor:
-        """(C,) int32, the slots that stand for letters, in order: no special tokens, no padding."""
-        device, special = self.token_ids.device, self.leading + self.trailing
-        numbers = torch.arange(int(self.content_counts.sum()), dtype=torch.int32, device=device)
-        sequences = torch.arange(len(self.cu_seqlens), dtype=torch.int32, device=device)
-        # A content token of sequence s has the special tokens of s sequences, and its own leading ones, to its left.
-        return numbers + special * _containing(self.cu_seqlens - special * sequences, numbers) + self.leading
-
-    @property
-    def content_counts(self) -> np.ndarray:
-        """(S,) tokens per sequence that stand for letters."""
-        return self.token_counts - (self.leading + self.trailing)
+        """(C,) int32, the slots that stand for letters and count, in order: no special tokens, no padding."""
+        begins, ends = self.kept[1], self.kept[2]
+        numbers = torch.arange(int(self.content_counts.sum()), dtype=torch.int32, device=self.token_ids.device)
+        # Where each sequence's slots stand among those that are wanted.
+        places = torch.cumsum(ends - begins, 0, dtype=torch.int32) - (ends - begins)
+        return numbers + (begins - places)[_containing(places, numbers)]
 
     @property
     def longest(self) -> int:

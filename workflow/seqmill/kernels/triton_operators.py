@@ -76,17 +76,16 @@ def _gate(x, width, ACTIVATION: tl.constexpr, BLOCK: tl.constexpr):
 @triton.jit
 def _mean(
     states,
-    cu_seqlens,
+    begins,
+    ends,
     out,
     width,
-    LEADING: tl.constexpr,
-    TRAILING: tl.constexpr,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
     sequence = tl.program_id(0).to(tl.int64)
-    begin = tl.load(cu_seqlens + sequence).to(tl.int64) + LEADING
-    end = tl.load(cu_seqlens + sequence + 1).to(tl.int64) - TRAILING
+    begin = tl.load(begins + sequence).to(tl.int64)
+    end = tl.load(ends + sequence).to(tl.int64)
     columns = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     total = tl.zeros((ROWS, COLUMNS), tl.float32)
     start = begin
@@ -123,12 +122,12 @@ def gate(x: torch.Tensor, activation: str) -> torch.Tensor:
     return x[:, :width]
 
 
-def mean(states: torch.Tensor, cu_seqlens: torch.Tensor, leading: int, trailing: int) -> torch.Tensor:
+def mean(states: torch.Tensor, begins: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
     """As `operators.mean`; the order of the sum depends on the sequence's length alone."""
-    count, width = len(cu_seqlens) - 1, states.shape[1]
+    count, width = len(begins), states.shape[1]
     out = torch.empty(count, width, dtype=torch.float32, device=states.device)
     grid = (count, triton.cdiv(width, MEAN_COLUMNS))
-    _mean[grid](states, cu_seqlens, out, width, leading, trailing, MEAN_ROWS, MEAN_COLUMNS)
+    _mean[grid](states, begins, ends, out, width, MEAN_ROWS, MEAN_COLUMNS)
     return out
 
 
@@ -161,7 +160,7 @@ def fused(
         "norm_rotate": [(qkv, *inner_norms, angles.cos(), angles.sin())],
         "gelu": [(x,)],
         "gate": [(torch.cat((x, x.flip(0)), dim=1), activation) for activation in operators.ACTIVATIONS],
-        "mean": [(x, torch.tensor([0, 5, tokens], dtype=torch.int32), 1, 1)],
+        "mean": [(x, torch.tensor([1, 6], dtype=torch.int32), torch.tensor([4, tokens - 1], dtype=torch.int32))],
     }
     for step in steps:
         for arguments in examples[step]:

@@ -5,7 +5,7 @@ A family is a folder: its sizes and tokens, its network, and a `Family`; and a l
 
 import importlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -14,6 +14,7 @@ import numpy as np
 from seqmill.errors import UserError
 from seqmill.inputs.alphabet import Alphabet
 from seqmill.inputs.sequences import Sequences
+from seqmill.inputs.windows import ERROR, TRUNCATE, WINDOW, Treatment
 from seqmill.kernels.needs import AttentionNeeds
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ MAX_SIZE, MAX_LAYERS = 2**20, 2**10
 
 # Gives the shapes of a checkpoint's tensors by name, which are read only when it is called.
 Shapes = Callable[[], Mapping[str, tuple[int, ...]]]
+# Letters per sequence (S,) to relative time (S,).
+Cost = Callable[[np.ndarray], np.ndarray]
 
 
 def are_sizes(values: Iterable[Any]) -> bool:
@@ -193,6 +196,20 @@ def built_by(module: str, name: str) -> "Callable[[Config, Checkpoint, Tokenizer
     return build
 
 
+def limited(alphabet: Alphabet, treatment: Treatment, single_letters: bool) -> Alphabet:
+    """The alphabet with the limit of length that a treatment of long sequences sets or lifts.
+
+    Args:
+        single_letters: whether each token is a letter: otherwise the limit, which is in tokens, is none of letters.
+    """
+    if treatment.long in (WINDOW, TRUNCATE):
+        return replace(alphabet, longest=None)
+    if treatment.long == ERROR and single_letters:
+        longest = min(treatment.longest, alphabet.longest or treatment.longest)
+        return replace(alphabet, longest=longest, limit="sequences.long error and max_length allow")
+    return alphabet
+
+
 @dataclass(frozen=True)
 class Family:
     """What seqmill has to know of a family of models.
@@ -213,6 +230,8 @@ class Family:
         files: patterns of the files that a model needs besides config.json and its weights.
         tokenizer_files: names of those that decide the tokens, so that the model's checksum has to cover them.
         pooling: what is stored where nothing else is asked for.
+        trained: tokens of the longest sequences that it was trained on, special ones excluded.
+        letters_per_token: on average.
     """
 
     name: str
@@ -228,3 +247,12 @@ class Family:
     files: tuple[str, ...] = ("*.json", "vocab.txt")
     tokenizer_files: tuple[str, ...] = ()
     pooling: tuple[str, ...] = ("mean",)
+    trained: int = 1022
+    letters_per_token: float = 1.0
+
+    def treated(self, treatment: Treatment) -> "tuple[Alphabet, Cost]":
+        """Alphabet and cost where long sequences are treated so."""
+        return (
+            limited(self.alphabet, treatment, self.letters_per_token == 1),
+            lambda lengths: treatment.cost(self.cost, lengths, self.letters_per_token),
+        )

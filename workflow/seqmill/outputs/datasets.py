@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 
 from seqmill.errors import UserError
+from seqmill.inputs.windows import FULL, TRUNCATE, WINDOW
 from seqmill.outputs.representations import REPRESENTATIONS, SEQUENCE, TOKEN, Per
 
 # Where in its sequence, counted in letters from 0, each content token begins.
 TOKEN_STARTS = "token_starts"
+# In how many windows a sequence was embedded; how many of its letters were, where long ones are cut off.
+WINDOWS, EMBEDDED = "windows", "embedded"
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,11 @@ class Dataset:
     def is_per_token(self) -> bool:
         return self.per == TOKEN
 
+    @property
+    def is_computed(self) -> bool:
+        """Whether a model computes it; what describes sequences or tokens it does not."""
+        return self.layer is not None
+
     def rows(self, token_counts: np.ndarray) -> np.ndarray:
         """(S,) rows that each of some sequences has in this dataset, from their content tokens."""
         return token_counts if self.is_per_token else np.ones_like(token_counts)
@@ -68,33 +76,50 @@ class Dataset:
 
 
 def resolve(
-    layers: Sequence[int], pooling: Sequence[str], width: int, dtype: str, single_letters: bool = True
+    layers: Sequence[int],
+    pooling: Sequence[str],
+    width: int,
+    dtype: str,
+    single_letters: bool = True,
+    storage: str | None = None,
+    long: str = FULL,
 ) -> list[Dataset]:
     """The datasets of a result.
 
     One layer gives the representation's plain name (`mean`), several give one dataset each (`mean_layer30`).
-    TOKEN_STARTS tells where tokens of several letters begin.
+    TOKEN_STARTS tells where tokens of several letters begin, WINDOWS and EMBEDDED what was done to long sequences.
 
     Args:
         layers: absolute numbers, see `resolve_layers`.
         pooling: keys of REPRESENTATIONS.
         width: of a hidden state.
-        dtype: what is computed in; values per token are stored in half precision where it is.
+        dtype: what is computed in.
         single_letters: whether each content token is one letter.
+        storage: the dtype of what is stored; None is half precision for values per token where they are computed in it,
+            and float32 for all others.
+        long: what becomes of long sequences, see `windows.Treatment`.
     """
-    half = np.dtype(np.float32 if dtype == "float32" else np.float16)
+    half = np.dtype(storage or (np.float32 if dtype == "float32" else np.float16))
+    single = np.dtype(storage or np.float32)
 
     def make() -> Iterator[Dataset]:
         for layer in layers:
             for name in pooling:
                 per = REPRESENTATIONS[name].per
                 stored = name if len(layers) == 1 else f"{name}_layer{layer}"
-                yield Dataset(stored, name, per, layer, width, half if per == TOKEN else np.dtype(np.float32))
+                yield Dataset(stored, name, per, layer, width, half if per == TOKEN else single)
 
     made = list(make())
     if not single_letters and any(dataset.is_per_token for dataset in made):
-        made.append(Dataset(TOKEN_STARTS, TOKEN_STARTS, TOKEN, None, 1, np.dtype(np.int32)))
+        made.append(_known(TOKEN_STARTS, TOKEN))
+    if long in (WINDOW, TRUNCATE):
+        made.append(_known(WINDOWS if long == WINDOW else EMBEDDED, SEQUENCE))
     return made
+
+
+def _known(name: str, per: Per) -> Dataset:
+    """A dataset that no model computes."""
+    return Dataset(name, name, per, None, 1, np.dtype(np.int32))
 
 
 def resolve_layers(requested: Sequence[int], layer_count: int) -> tuple[int, ...]:

@@ -1,23 +1,29 @@
 """The index of one file's embeddings: what the merged index says of each record, without the places in shards."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from seqmill.files import write_atomically
 from seqmill.inputs.sequences import Sequences
+from seqmill.inputs.shards import TEXT
 
 COLUMNS = ["id", "length", "sequence_sha256", "duplicate_of", "residues_replaced", "description", "renamed_from"]
 
 
-def write(sequences: Sequences, path: Path) -> None:
+def write(sequences: Sequences, described: Mapping[str, np.ndarray], path: Path) -> None:
     """Write a row per record, in the file's order.
+
+    Args:
+        described: further columns, values (N,) in the file's order.
 
     Raises:
         UserError: the disk is full.
     """
     # Otherwise a column of nothing but None would be stored without a type.
-    index = table(sequences).astype({"duplicate_of": "str", "renamed_from": "str"})
+    index = table(sequences).astype({"duplicate_of": TEXT, "renamed_from": TEXT}).assign(**described)
     with write_atomically(path) as temporary:
         index.to_parquet(temporary, index=False)
 

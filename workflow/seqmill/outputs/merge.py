@@ -10,6 +10,7 @@ import pandas as pd
 from seqmill.errors import UserError
 from seqmill.files import write_atomically
 from seqmill.outputs import verify
+from seqmill.outputs.datasets import EMBEDDED, WINDOWS
 from seqmill.outputs.embedding_file import EmbeddingFile, cut, sequence_checksum
 from seqmill.outputs.layout import check_space, lay_out
 from seqmill.outputs.names import EMBEDDINGS
@@ -19,6 +20,8 @@ INDEX_COLUMNS = ["id", "length", "sequence_sha256", "shard", "row", "duplicate_o
 INDEX_COLUMNS += ["description", "renamed_from"]
 # Where there are samples: the round whose shard it is.
 INDEX_COLUMNS += ["round"]
+# Where long sequences were not embedded whole.
+INDEX_COLUMNS += [WINDOWS, EMBEDDED]
 
 
 def merge(
@@ -51,6 +54,10 @@ def merge(
         lay_out(temporary, table["id"], table["length"].to_numpy(), token_counts, datasets, attributes)
         with EmbeddingFile(temporary, writable=True) as merged:
             problems = sources.copy(merged, [metas[folder] for folder in folders])
+            for dataset in datasets:
+                if not (dataset.is_computed or dataset.is_per_token):
+                    # What was done to each sequence.
+                    table[dataset.name] = merged.values(dataset.name)[:, 0]
         verify.remove_unusable({folders[shard]: problem for shard, problem in problems.items()}, len(folders))
     with write_atomically(index) as temporary:
         table[[name for name in INDEX_COLUMNS if name in table]].to_parquet(temporary, index=False)

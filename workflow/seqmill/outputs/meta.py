@@ -9,6 +9,7 @@ from typing import Any
 
 from seqmill.errors import UserError
 from seqmill.files import read_json, write_json
+from seqmill.inputs.windows import FULL
 from seqmill.outputs.names import META
 
 log = logging.getLogger(__name__)
@@ -22,6 +23,8 @@ FINGERPRINT = {
     "layers": "layers",
     "pooling": "pooling",
     "long": "treatment of long sequences",
+    # Only where one was asked for.
+    "storage": "dtype of what is stored",
 }
 # The entry of meta.json that holds the checksum of the others.
 CHECKSUM = "seal"
@@ -31,14 +34,23 @@ class Unusable(Exception):
     """A shard's folder holds no finished shard, or a damaged one: it has to be done again."""
 
 
-def fingerprint(checksum: str, dtype: str, layers: Sequence[int], pooling: Sequence[str]) -> dict[str, Any]:
+def fingerprint(
+    checksum: str,
+    dtype: str,
+    layers: Sequence[int],
+    pooling: Sequence[str],
+    long: str = FULL,
+    storage: str | None = None,
+) -> dict[str, Any]:
     """Everything besides the sequences that decides the result's bytes, with a SHA-256 over it.
 
     Args:
         checksum: of the model, see `models.weights.Weights`.
+        long: what becomes of long sequences, see `windows.Treatment.name`.
+        storage: the dtype of what is stored, where one was asked for.
     """
-    values = (checksum, dtype, list(layers), sorted(pooling), "full")
-    content = dict(zip(FINGERPRINT, values, strict=True))
+    values = (checksum, dtype, list(layers), sorted(pooling), long, storage)
+    content = {name: value for name, value in zip(FINGERPRINT, values, strict=True) if value is not None}
     return {**content, "fingerprint": _sha256(content)}
 
 
@@ -103,7 +115,7 @@ def refuse_other_settings(folder: Path, meta: dict[str, Any], first: Path, refer
 
 def differences(meta: dict[str, Any], reference: dict[str, Any]) -> list[str]:
     """What the fingerprints of two results differ in, in words; nothing where they are the same."""
-    differing = [name for key, name in FINGERPRINT.items() if meta[key] != reference[key]]
+    differing = [name for key, name in FINGERPRINT.items() if meta.get(key) != reference.get(key)]
     return differing or (["settings"] if meta["fingerprint"] != reference["fingerprint"] else [])
 
 

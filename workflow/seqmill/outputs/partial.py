@@ -191,6 +191,8 @@ class Partial:
         """
         if self._failure is not None:
             raise self._failure
+        if not count:
+            return
         first, last = self.state.done, self.state.done + count
         rows, copies = self.sequences.rows_of(first, last), self.sequences.copies[first:last]
         values = {**values, **known(first, last)}

@@ -125,7 +125,7 @@ class Embeddings:
             KeyError: there is no such sequence.
             UserError: residues, or that layer, are not stored.
         """
-        stored = [e for e in self._open_file.datasets if e.is_per_token and e.name != TOKEN_STARTS]
+        stored = [e for e in self._open_file.datasets if e.is_per_token and e.is_computed]
         if not stored:
             raise UserError(
                 f"{self.path}: holds no residues; embed with model.pooling [mean, residues] in config.yaml "
@@ -151,7 +151,7 @@ class Embeddings:
         """(N, width) float32, a row for each sequence in the order of the ids.
 
         Args:
-            name: mean, mean_all or bos, or a name of `datasets`; None is mean if that is stored, else the first other.
+            name: a pooling such as mean, or a name of `datasets`; None is mean if that is stored, else the first other.
             layer: one that is stored; None is the last of them.
 
         Raises:
@@ -242,7 +242,7 @@ class Embeddings:
 
     def _pooled(self, name: str | None, layer: int | None) -> Dataset:
         """The dataset with a vector per sequence that is meant."""
-        pooled = [dataset for dataset in self._open_file.datasets if not dataset.is_per_token]
+        pooled = [dataset for dataset in self._open_file.datasets if dataset.is_computed and not dataset.is_per_token]
         if not pooled:
             raise UserError(
                 f"{self.path}: holds residues only; take the mean of `residues(id)`, or embed with pooling mean"

@@ -11,6 +11,7 @@ from jsonschema import Draft202012Validator, ValidationError
 from jsonschema.exceptions import best_match
 
 from seqmill.errors import UserError
+from seqmill.inputs.windows import FULL, Treatment
 from seqmill.models import registry
 from seqmill.models.family import Family
 from seqmill.options import AUTO
@@ -93,10 +94,36 @@ def result_flags(config: dict[str, Any]) -> str:
     chosen = [
         word
         for option in embed_options(changes_result=True)
-        if option.section == "model" and option.name not in ("name", "revision")
+        if option.section == "model" and option.name not in ("name", "revision") and not _is_new(config, option.name)
         for word in option.words(_resolved(config, option.name))
     ]
-    return shlex.join(chosen)
+    return shlex.join(chosen + long_flags(config))
+
+
+def _is_new(config: dict[str, Any], name: str) -> bool:
+    """Whether a setting is one that earlier versions did not have, and has its default."""
+    return name == "storage" and config["model"][name] == AUTO
+
+
+def long_flags(config: dict[str, Any]) -> list[str]:
+    """The flags that say what becomes of long sequences; none where all are embedded whole."""
+    if config["sequences"]["long"] == FULL:
+        return []
+    options = (
+        option for option in embed_options(changes_result=True) if option.name in ("long", "max_length", "overlap")
+    )
+    return [word for option in options for word in option.words(config["sequences"][option.name])]
+
+
+def treatment(config: dict[str, Any]) -> Treatment:
+    """What becomes of long sequences.
+
+    Raises:
+        UserError: windows would not get on.
+    """
+    chosen = config["sequences"]
+    lengths = (None if chosen[name] == AUTO else chosen[name] for name in ("max_length", "overlap"))
+    return Treatment.of(chosen["long"], *lengths, family(config).trained)
 
 
 def _resolved(config: dict[str, Any], name: str) -> Any:
@@ -131,5 +158,6 @@ def shard_flags(config: dict[str, Any], samples: list[str] | None = None) -> str
     flags = [] if name == registry.FAMILIES[0].name else ["--family", name]
     if sequences["duplicate_ids"] != "error":
         flags += ["--duplicate-ids", sequences["duplicate_ids"]]
+    flags += long_flags(config)
     flags += samples or []
     return [sequences["invalid"], *flags] if flags else sequences["invalid"]

@@ -6,6 +6,7 @@ from seqmill.inputs.census import Census
 from seqmill.outputs.datasets import Dataset
 from seqmill.outputs.layout import file_bytes
 from seqmill.planning.outline import Outline
+from seqmill.planning.workload import Workload
 
 # A header of a shard's sequence: '>', a SHA-256 in hexadecimal, and the ends of two lines; its id.
 HEADER_BYTES, HASH_BYTES = 67, 64
@@ -17,24 +18,11 @@ TEXT_TIMES = {"csv": 2.75, "tsv": 2.75}
 MERGED = "merged embeddings.h5"
 
 
-def needed(
-    found: Census,
-    sequences: Sequence[int],
-    letters: Sequence[float],
-    stored: list[Dataset],
-    model: Outline,
-) -> dict[str, float]:
-    """Bytes by what they are for.
-
-    Args:
-        sequences, letters: of each shard.
-        stored: the datasets of every file.
-    """
-    # Content tokens: those that stand for letters.
-    per_letter = 1 / model.family.cost.letters_per_token
+def needed(found: Census, made: Workload, stored: list[Dataset], model: Outline) -> dict[str, float]:
+    """Bytes by what they are for; `stored` are the datasets of every file."""
     embedded = sum(
-        file_bytes(int(count), HASH_BYTES * count, total * per_letter, stored)
-        for count, total in zip(sequences, letters, strict=True)
+        file_bytes(int(count), HASH_BYTES * count, kept, stored)
+        for count, kept in zip(made.sequences, made.kept, strict=True)
     )
     text = found.id_bytes + found.description_bytes
     table = ROW_BYTES * found.records + COMPRESSED * text
@@ -42,14 +30,19 @@ def needed(
         "sequences of the shards": float(found.lengths.sum() + HEADER_BYTES * len(found.lengths)),
         "tables of records": 2 * table,
         "embeddings.h5 of the shards": embedded,
-        MERGED: file_bytes(found.records, found.id_bytes, found.letters * per_letter, stored),
+        MERGED: file_bytes(found.records, found.id_bytes, _tokens(found, made), stored),
     }
     return needs if model.is_here else {"weights of the model": model.file_bytes, **needs}
 
 
-def exports(formats: Sequence[str], found: Census, stored: list[Dataset], model: Outline) -> dict[str, float]:
+def exports(formats: Sequence[str], found: Census, made: Workload, stored: list[Dataset]) -> dict[str, float]:
     """Bytes of the formats that a result is exported to, by their names: those of the values, more where they are text."""
-    tokens = found.letters / model.family.cost.letters_per_token
+    tokens = _tokens(found, made)
     values = sum((tokens if dataset.is_per_token else found.records) * dataset.row_bytes for dataset in stored)
     around = found.id_bytes + found.description_bytes
     return {f"export {name}": TEXT_TIMES.get(name, 1.0) * values + around for name in formats}
+
+
+def _tokens(found: Census, made: Workload) -> float:
+    """Content tokens that have a state, of all records: repeated ones count as often as they come."""
+    return found.letters * made.kept.sum() / max(made.letters.sum(), 1)

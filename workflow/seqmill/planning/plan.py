@@ -9,21 +9,24 @@ from typing import Any
 import numpy as np
 
 from seqmill.errors import UserError
-from seqmill.inputs import census, rounds, shards
+from seqmill.inputs import census, rounds
 from seqmill.inputs.census import Census
 from seqmill.inputs.record import SHOWN, shown
 from seqmill.inputs.rounds import RECORDS
+from seqmill.inputs.windows import ERROR, Treatment
+from seqmill.models.family import limited
 from seqmill.options import AUTO, OPTIONS
 from seqmill.outputs import datasets
 from seqmill.outputs.datasets import Dataset
 from seqmill.outputs.names import META
 from seqmill.planning import cards, devices, disk, outline, paths, samples
+from seqmill.planning import config as configuration
 from seqmill.planning import resources as demand
 from seqmill.planning.devices import Device
 from seqmill.planning.earlier import BYTES
-from seqmill.planning.long import Treatment
 from seqmill.planning.outline import Outline
 from seqmill.planning.rates import RATES, Work
+from seqmill.planning.workload import Workload, longest_piece
 
 # Results that one job writes, at the pace of a good disk; slower ones make storing every residue's state take longer.
 WRITTEN_PER_S = 0.8e9
@@ -39,29 +42,6 @@ BATCH_TOKENS, CPU_BATCH_TOKENS = 32_768, 2_048
 CONTEXT_BYTES = 0.8 * 2**30
 # What a batch may fill of a card, as the engine has it.
 USABLE_SHARE = 0.9
-
-
-@dataclass(frozen=True)
-class Shards:
-    """The shards of a run.
-
-    Attributes:
-        tokens, squares: (shards,) float64, sums of the tokens of each, and of the squares of its pieces' tokens.
-        sequences, letters, costs: (shards,) of each.
-        largest: the lengths of the sequences of the one with the most letters.
-    """
-
-    tokens: np.ndarray
-    squares: np.ndarray
-    sequences: np.ndarray
-    letters: np.ndarray
-    costs: np.ndarray
-    largest: np.ndarray
-
-    @property
-    def imbalance(self) -> float:
-        """How much longer the slowest takes than the mean one."""
-        return float(self.costs.max() / self.costs.mean() - 1) if self.costs.any() else 0.0
 
 
 @dataclass(frozen=True)
@@ -91,7 +71,7 @@ class Plan:
 
     Attributes:
         census: what the input holds.
-        treatment, long: what happens to long sequences, and how many there are of them.
+        treatment: what happens to long sequences.
         stored: the datasets of the results.
         layers: that are computed.
         estimates: of each device that was asked for.
@@ -108,10 +88,9 @@ class Plan:
     census: Census
     model: Outline
     treatment: Treatment
-    long: int
     stored: list[Dataset]
     layers: tuple[int, ...]
-    shards: Shards
+    shards: Workload
     estimates: list[Estimate]
     is_settled: bool
     host_mb: int
@@ -136,17 +115,17 @@ def make(config: dict[str, Any], results: Path, gpu: str | None = None) -> Plan:
     model = outline.of(config["model"]["name"], config["model"]["revision"], results / "weights.json")
     named, files, earlier = _input(config, results)
     found = census.take(files, model.family.alphabet, earlier)
-    treatment = Treatment.of(config["sequences"], model)
+    treatment = configuration.treatment(config)
     _refuse_long(found, treatment, model)
     layers = datasets.resolve_layers(_parsed(config, "layers"), model.config.layer_count)
     gpus = demand.gpu_count(config)
     count = demand.shard_count(config, gpus)
-    made = _shards(found.lengths, treatment, model, count)
+    made = Workload.of(found.lengths, treatment, model, count)
     chosen, is_settled = _devices(config, model, results, gpu, min(gpus, count), count)
-    stored = _stored(config, model, layers, chosen[0].dtype)
-    needs = disk.needed(found, made.sequences, made.letters, stored, model)
-    needs |= disk.exports(config.get("results", {}).get("formats", []), found, stored, model)
-    longest = _longest_piece(found.lengths.max(initial=0), treatment, model)
+    stored = _stored(config, model, layers, chosen[0].dtype, treatment)
+    needs = disk.needed(found, made, stored, model)
+    needs |= disk.exports(config.get("results", {}).get("formats", []), found, made, stored)
+    longest = longest_piece(found.lengths.max(initial=0), treatment, model)
     return Plan(
         config,
         len(files),
@@ -154,7 +133,6 @@ def make(config: dict[str, Any], results: Path, gpu: str | None = None) -> Plan:
         found,
         model,
         treatment,
-        int(treatment.is_long(found.lengths).sum()),
         stored,
         layers,
         made,
@@ -203,18 +181,16 @@ def _devices(
 
 
 def _refuse_long(found: Census, treatment: Treatment, model: Outline) -> None:
-    limit = (
-        treatment.limit if treatment.name == "error" else model.alphabet.longest if treatment.name == "full" else None
-    )
+    limit = limited(model.alphabet, treatment, model.family.letters_per_token == 1).longest
     if limit is None or not found.longest or found.longest[0][0] <= limit:
         return
     length, name = found.longest[0]
     count = int((found.lengths > limit).sum())
     others = f", and {count - 1:,} more sequences are too long" if count > 1 else ""
+    by = "sequences.long: error lets pass" if treatment.long == ERROR else "this model takes"
     raise UserError(
-        f"record '{shown(name, SHOWN)}' has {length:,} {model.alphabet.members}, and {limit:,} are the most that "
-        f"{'sequences.long: error lets pass' if treatment.name == 'error' else 'this model takes'}{others}; shorten them, leave "
-        "them out, or use another setting of sequences.long or a model without that limit"
+        f"record '{shown(name, SHOWN)}' has {length:,} {model.alphabet.members}, and {limit:,} are the most that {by}{others}; "
+        "shorten them, leave them out, or set sequences.long to window or truncate"
     )
 
 
@@ -223,38 +199,19 @@ def _parsed(config: dict[str, Any], name: str) -> Any:
     return option.kind.parsed(config[option.section][name])
 
 
-def _stored(config: dict[str, Any], model: Outline, layers: tuple[int, ...], dtype: str) -> list[Dataset]:
+def _stored(
+    config: dict[str, Any], model: Outline, layers: tuple[int, ...], dtype: str, treatment: Treatment
+) -> list[Dataset]:
     asked = [p for name in _parsed(config, "pooling") for p in (model.family.pooling if name == AUTO else [name])]
-    single = model.family.cost.letters_per_token == 1
-    return datasets.resolve(layers, tuple(dict.fromkeys(asked)), model.config.width, dtype, single)
-
-
-def _shards(lengths: np.ndarray, treatment: Treatment, model: Outline, count: int) -> Shards:
-    """Assign the sequences as the command shard does."""
-    pieces, letters = treatment.pieces(lengths)
-    cost = model.family.cost
-    tokens = cost.tokens(letters)
-    costs = cost(letters) * pieces
-    assigned = shards.assign(lengths, costs, count) if count > 1 else [np.arange(len(lengths))]
-
-    def summed(values: np.ndarray) -> np.ndarray:
-        return np.array([values[indices].sum() for indices in assigned], np.float64)
-
-    by_letters = summed(lengths)
-    largest = lengths[assigned[int(by_letters.argmax())]]
-    sequences = np.array([len(indices) for indices in assigned])
-    return Shards(summed(tokens * pieces), summed(tokens**2 * pieces), sequences, by_letters, summed(costs), largest)
-
-
-def _longest_piece(longest: int, treatment: Treatment, model: Outline) -> int:
-    """Tokens of the longest piece."""
-    letters = longest if treatment.limit is None else min(longest, treatment.limit)
-    return int(np.ceil(model.family.cost.tokens(np.array([letters]))[0]))
+    single, storage = model.family.letters_per_token == 1, config["model"]["storage"]
+    storage = None if storage == AUTO else storage
+    pooling = tuple(dict.fromkeys(asked))
+    return datasets.resolve(layers, pooling, model.config.width, dtype, single, storage, treatment.long)
 
 
 def _estimate(
     device: Device,
-    made: Shards,
+    made: Workload,
     stored: list[Dataset],
     model: Outline,
     depth: int,

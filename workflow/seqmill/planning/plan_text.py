@@ -4,7 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from seqmill.inputs.record import SHOWN, shown
-from seqmill.planning.long import TRAINED
+from seqmill.inputs.windows import TRUNCATE, WINDOW
 from seqmill.planning.plan import Estimate, Plan
 from seqmill.units import GIB
 
@@ -47,18 +47,20 @@ def _input(plan: Plan) -> str:
 def _longest(plan: Plan) -> str:
     found, model, treatment = plan.census, plan.model, plan.treatment
     names = ", ".join(f"{shown(name, SHOWN)} ({length:,})" for length, name in found.longest[:LISTED])
-    if treatment.limit is not None:
+    single = model.family.letters_per_token == 1
+    unit = model.alphabet.members if single else "tokens"
+    if treatment.longest is not None:
         what = {
-            "window": f"are embedded in windows of {treatment.limit:,}, {treatment.overlap:,} of them shared",
-            "truncate": f"are cut off after {treatment.limit:,}",
+            WINDOW: f"is embedded in windows that share {treatment.overlap:,} at least",
+            TRUNCATE: "is cut off there",
         }
-        treated = what.get(treatment.name, f"are treated by sequences.long: {treatment.name}")
-        return f"{names}; {_count(plan.long, 'sequence')} of more than {treatment.limit:,} {treated}"
-    limit = TRAINED.get(model.family.name)
-    longer = int((found.lengths > limit).sum()) if limit else 0
+        treated = what.get(treatment.long, "would be refused")
+        return f"{names}; what has more than {treatment.longest:,} {unit} {treated}: {_count(plan.shards.long, 'sequence')}"
+    limit = model.family.trained
+    longer = int((found.lengths / model.family.letters_per_token > limit).sum())
     text = f"{names}; embedded whole"
     if longer:
-        text += f", as are all of the {longer:,} that are longer than those that {model.family.name} was trained on ({limit:,})"
+        text += f", as are all of the {longer:,} that are longer than those that {model.family.name} was trained on ({limit:,} {unit})"
     return text
 
 
@@ -174,7 +176,7 @@ def content(plan: Plan) -> dict[str, Any]:
         "letters": int(found.lengths.sum()),
         "tokens": round(float(made.tokens.sum())),
         "longest": [{"id": name, "letters": length} for length, name in found.longest],
-        "long": {**asdict(plan.treatment), "sequences": plan.long},
+        "long": {**asdict(plan.treatment), "sequences": plan.shards.long},
         "model": {
             "name": plan.model.name,
             "family": plan.model.family.name,

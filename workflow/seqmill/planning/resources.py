@@ -12,6 +12,7 @@ import numpy as np
 
 from seqmill.errors import UserError
 from seqmill.inputs.rounds import RECORDS, distinct
+from seqmill.inputs.windows import Treatment
 from seqmill.models import registry
 from seqmill.models.family import Family
 from seqmill.models.weights import Weights
@@ -28,6 +29,9 @@ START_MINUTES = 30
 FLOPS_PER_PARAMETER = 2
 # Of checkpoints in float32, as nearly all are.
 BYTES_PER_PARAMETER = 4
+
+
+WHOLE = Treatment()
 
 
 def gpu_count(config: dict[str, Any]) -> int:
@@ -85,10 +89,15 @@ def host_mb(loaded_bytes: float, lengths: np.ndarray) -> int:
     return math.ceil(BASE_MB + WEIGHTS_TIMES * loaded_bytes / 1e6 + shard_bytes / 1e6)
 
 
-def runtime_minutes(weights: Path | str, fasta: Path | str, attempt: int = 1) -> int:
-    """Minutes for one shard on an old GPU, as many again with every further attempt. See `memory_mb`."""
+def runtime_minutes(weights: Path | str, fasta: Path | str, attempt: int = 1, treatment: Treatment = WHOLE) -> int:
+    """Minutes for one shard on an old GPU, as many again with every further attempt. See `memory_mb`.
+
+    Args:
+        treatment: what becomes of long sequences.
+    """
     model = _model(weights)
-    return gpu_minutes(model.parameters, model.family.cost(_lengths(fasta)).sum()) * attempt
+    _, cost = model.family.treated(treatment)
+    return gpu_minutes(model.parameters, cost(_lengths(fasta)).sum()) * attempt
 
 
 def gpu_minutes(parameters: float, cost: float) -> int:

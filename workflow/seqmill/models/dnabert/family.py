@@ -48,4 +48,7 @@ FAMILY = Family(
     tokenizer_files=(FILE,),
     # The authors' own: special tokens count.
     pooling=("mean_all",),
+    # DNABERT-S; DNABERT-2 on fewer.
+    trained=2000,
+    letters_per_token=LETTERS_PER_TOKEN,
 )

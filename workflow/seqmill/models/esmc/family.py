@@ -35,4 +35,5 @@ FAMILY = Family(
     built_by("seqmill.models.esmc.network", "ESMC"),
     licence,
     hub_ids=HUB_IDS,
+    trained=2046,
 )

@@ -47,4 +47,5 @@ FAMILY = Family(
     hub_ids=HUB_IDS,
     files=("*.json", "spiece.model"),
     tokenizer_files=tokens.FILES,
+    trained=512,
 )
