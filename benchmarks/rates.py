@@ -139,16 +139,19 @@ def described(found: list[float], rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 def read(folder: Path) -> list[dict[str, Any]]:
     """All results of benchmarks, in the order of their names."""
-    return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    found = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    return [result for result in found if isinstance(result, dict)]
 
 
 def content(results: list[dict[str, Any]]) -> dict[str, Any]:
     """What rates.json holds."""
-    on_gpu = [result for result in results if result["benchmark"] in ("engine", "families") and "ceilings" in result]
+    on_gpu = [
+        result for result in results if result.get("benchmark") in ("engine", "families") and "ceilings" in result
+    ]
     cards: dict[str, list[tuple[float, float]]] = {}
     for result in on_gpu:
         cards.setdefault(re.search(r"NVIDIA ([A-Z]+\d+)", result["device"])[1], []).append(ceilings(result))
-    rows, on_cpu = gpu_rows(on_gpu), cpu_rows([result for result in results if result["benchmark"] == "cpu_rates"])
+    rows, on_cpu = gpu_rows(on_gpu), cpu_rows([result for result in results if result.get("benchmark") == "cpu_rates"])
     return {
         "about": "What plans are made by. Written by benchmarks/rates.py from benchmarks/results.",
         "cards": {name: _mean(found) for name, found in cards.items()},
