@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "settings": {"options"},
     "planning": {"inputs", "models", "outputs", "options", "settings"},
     "engine": {"inputs", "kernels", "models", "outputs", "options", "settings"},
-    "commands": {"inputs", "models", "outputs", "options", "settings", "engine"},
+    "commands": {"inputs", "models", "outputs", "options", "settings", "planning", "engine"},
     "api": {"inputs", "models", "outputs", "options", "settings", "engine"},
     "__main__": {"commands"},
 }

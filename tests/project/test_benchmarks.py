@@ -2,10 +2,12 @@
 
 import gzip
 import itertools
+import json
 import math
 
 import numpy as np
 import pytest
+import rates
 import torch
 from common import by_length, read_nucleotides, total
 from families import cut
@@ -16,6 +18,7 @@ from random_model import dnabert_shapes
 
 from seqmill.inputs.fasta import Record
 from seqmill.models.esm2.config import tokenizer
+from seqmill.planning.rates import FILE
 
 PROTEINS = [Record(str(n), b"A" * (1 + 37 * n % 100), None, 0) for n in range(60)]
 
@@ -89,3 +92,8 @@ def test_nucleotides_are_read_from_lines_and_raised_to_upper_case(tmp_path):
     path = tmp_path / "soft.fna.gz"
     path.write_bytes(gzip.compress(b">one first\r\nACgt\r\nnn\n>two\nAC\n"))
     assert [(r.id, r.sequence) for r in read_nucleotides(path)] == [("one", b"ACGTNN"), ("two", b"AC")]
+
+
+def test_the_rates_of_plans_are_those_of_the_results():
+    """`python benchmarks/rates.py` writes them."""
+    assert json.loads(FILE.read_text()) == rates.content(rates.read(rates.RESULTS))

@@ -7,6 +7,7 @@ heads that are not the width divided among them, unscaled attention, no biases, 
 
 import itertools
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from seqmill.errors import UserError
 from seqmill.inputs.alphabet import Alphabet
 from seqmill.inputs.sequences import Sequences
 from seqmill.kernels.needs import AttentionNeeds
-from seqmill.models.family import Family
+from seqmill.models.family import CostInTokens, Family
 
 ALPHABET = Alphabet(
     b"HPCN",
@@ -79,8 +80,12 @@ class Config:
         return AttentionNeeds(self.heads, self.head_dim, scale=1.0)
 
     @property
+    def matrices(self) -> int:
+        return 4 * self.width * self.heads * self.head_dim
+
+    @property
     def parameter_count(self) -> int:
-        return 302 * self.width + self.layer_count * 4 * self.width * self.heads * self.head_dim
+        return 302 * self.width + self.layer_count * self.matrices
 
 
 class Toy(nn.Module):
@@ -132,7 +137,7 @@ FAMILY = Family(
     "the toy family",
     accepts,
     ALPHABET,
-    lambda lengths: -(-lengths // 2) + 1.0,
+    CostInTokens(math.inf, 1, 2.0),
     read_config,
     lambda _, __: PairTokenizer(),
     build,

@@ -1,5 +1,6 @@
 """What the rules share: the checked configuration and what follows from it."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -67,6 +68,7 @@ if config["performance"]["gpus"] != "auto" and not IMPORTED:
     workflow.global_resources.setdefault("gpu", GPUS)
 
 # Where it is now: after parsing, an importing workflow's prefix is no longer known.
+RESULTS_FOLDER = located("<results>")
 EMBED = Path(located("<results>/embed"))
 # Parts of paths. Without samples there is one round of one input, and neither is named.
 IN_ROUND, DOT_ROUND = ("{round}/", ".{round}") if SAMPLES else ("", "")
@@ -108,6 +110,10 @@ def fasta_of_export(wildcards):
     if wildcards.format != "biotrainer":
         return []
     return outside(SAMPLES[wildcards.sample] if SAMPLES else FASTA)
+
+
+def plan_fasta(wildcards):
+    return outside([file for files in SAMPLES.values() for file in files] if SAMPLES else FASTA)
 
 
 def shard_flags(wildcards):

@@ -13,6 +13,7 @@ from seqmill import __doc__ as about
 from seqmill import __version__, cli
 
 COMMANDS = {
+    "plan": "say what a run will take: time, memory, disk",
     "shard": "check FASTA files and split them into shards",
     "embed": "embed one FASTA file, on one GPU or on the CPU",
     "check": "check that all shards are finished, and sum them up",

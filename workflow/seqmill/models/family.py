@@ -98,6 +98,7 @@ class Config(Protocol):
         layer_count: hidden states are numbered from 0 (embeddings) to this.
         width: size of a hidden state.
         parameter_count: numbers in the weights that are loaded.
+        matrices: those of them that are in the matrices of one layer, with which each of its tokens is multiplied.
         attention: what it needs of an attention kernel.
         operators: the steps of `kernels.operators.Operators` that it uses.
         half: bfloat16 or float16, whichever loses less in this model; what dtype auto takes on GPUs that have both.
@@ -107,6 +108,7 @@ class Config(Protocol):
     layer_count: int
     width: int
     parameter_count: int
+    matrices: int
     attention: AttentionNeeds
     operators: tuple[str, ...]
     half: str
@@ -146,22 +148,28 @@ class Known:
     files: Mapping[str, str]
 
 
-def cost_in_tokens(
-    par_tokens: float, special_tokens: int, letters_per_token: float = 1.0
-) -> Callable[[np.ndarray], np.ndarray]:
-    """A `Family.cost` that is linear plus quadratic in tokens, float64: the time of so many tokens without attention.
+@dataclass(frozen=True)
+class CostInTokens:
+    """A `Family.cost` that is linear plus quadratic in tokens: the time of so many tokens without attention.
 
-    Args:
+    Attributes:
         par_tokens: the tokens of a sequence for which attention costs as much as the rest of a layer.
         special_tokens: of a sequence.
         letters_per_token: on average.
     """
 
-    def cost(lengths: np.ndarray) -> np.ndarray:
-        tokens = lengths / letters_per_token + special_tokens
-        return tokens * (1 + tokens / par_tokens)
+    par_tokens: float
+    special_tokens: int
+    letters_per_token: float = 1.0
 
-    return cost
+    def tokens(self, lengths: np.ndarray) -> np.ndarray:
+        """(S,) float64, the tokens of sequences of so many letters, special ones included."""
+        return lengths / self.letters_per_token + self.special_tokens
+
+    def __call__(self, lengths: np.ndarray) -> np.ndarray:
+        """(S,) float64, the relative time of sequences of so many letters."""
+        tokens = self.tokens(lengths)
+        return tokens * (1 + tokens / self.par_tokens)
 
 
 def operations(token_counts: np.ndarray, matrices: int, attended: int, layers: int) -> float:
@@ -211,7 +219,7 @@ class Family:
         accepts: whether a checkpoint is of this family: config.json (with a model_type of "" where there is none),
             and the names of its tensors, read only when asked for. model_type alone can lie: DNABERT-S says "bert".
         alphabet: what its sequences may hold.
-        cost: letters per sequence to relative time, for shards of equal time.
+        cost: letters per sequence to relative time, for shards of equal time, and to tokens.
         read_config: config.json, the model's name and the shapes of its tensors, which are read only when asked for, to
             its sizes; UserError where they make no sense.
         tokenizer: for a model folder and its sizes.
@@ -229,7 +237,7 @@ class Family:
     name: str
     accepts: Callable[[Mapping[str, Any], Callable[[], set[str]]], bool]
     alphabet: Alphabet
-    cost: Cost
+    cost: CostInTokens
     read_config: Callable[[Mapping[str, Any], str, Shapes], Config]
     tokenizer: Callable[[Path, Config], Tokenizer]
     build: "Callable[[Config, Checkpoint, Tokenizer, Kernels, torch.dtype], Model]"

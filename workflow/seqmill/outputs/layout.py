@@ -12,6 +12,8 @@ import numpy as np
 from seqmill.errors import UserError
 from seqmill.outputs.datasets import Dataset
 
+# What HDF5 needs for itself, without sequences.
+HDF5_BYTES = 5_000
 STRINGS = h5py.string_dtype("utf-8")
 
 
@@ -49,6 +51,21 @@ def offsets(counts: np.ndarray) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
 
 
+def file_bytes(count: int, id_bytes: float, token_count: float, datasets: Sequence[Dataset]) -> float:
+    """What a result file will take, within a percent.
+
+    Args:
+        count: sequences.
+        id_bytes: of all their ids, without what rounds each up to 8.
+        token_count: their content tokens.
+    """
+    is_per_token = any(dataset.is_per_token for dataset in datasets)
+    values = sum((token_count if dataset.is_per_token else count) * dataset.row_bytes for dataset in datasets)
+    # Of each sequence its id, with a header in one place and a reference in another, its length, and where it begins.
+    around = id_bytes + (3.5 + 16 + 16 + 8 + 8 * is_per_token) * count
+    return max(values + around + HDF5_BYTES, _preallocated(count, id_bytes))
+
+
 def check_space(folder: Path, needed: int) -> None:
     """Compare the bytes that values need with what is free, before any work is done for them.
 
@@ -63,9 +80,13 @@ def check_space(folder: Path, needed: int) -> None:
         )
 
 
+def _preallocated(count: int, id_bytes: float) -> int:
+    return int(id_bytes + (64 + 24) * count + 2**16)
+
+
 def _preallocate(path: Path, ids: Sequence[str]) -> None:
     """Preallocate space for HDF5's own metadata: HDF5 can crash the process on a full disk."""
-    size = sum(len(name.encode()) + 64 for name in ids) + 24 * len(ids) + 2**16
+    size = _preallocated(len(ids), sum(len(name.encode()) for name in ids))
     with path.open("rb+") as file:
         os.posix_fallocate(file.fileno(), 0, size)
 

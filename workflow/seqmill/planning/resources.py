@@ -80,10 +80,13 @@ def memory_mb(weights: Path | str, fasta: Path | str, attempt: int = 1) -> int:
     Raises:
         FileNotFoundError: record or shard are not there yet.
     """
-    lengths = _lengths(fasta)
+    return host_mb(_model(weights).loaded_bytes, _lengths(fasta)) * attempt
+
+
+def host_mb(loaded_bytes: float, lengths: np.ndarray) -> int:
+    """Host memory in MB for a shard of sequences of so many letters, and for weights of so many bytes."""
     shard_bytes = LETTER_BYTES * lengths.sum() + SEQUENCE_BYTES * len(lengths)
-    needed = BASE_MB + WEIGHTS_TIMES * _model(weights).loaded_bytes / 1e6 + shard_bytes / 1e6
-    return math.ceil(needed) * attempt
+    return math.ceil(BASE_MB + WEIGHTS_TIMES * loaded_bytes / 1e6 + shard_bytes / 1e6)
 
 
 def runtime_minutes(weights: Path | str, fasta: Path | str, attempt: int = 1, treatment: Treatment = WHOLE) -> int:
@@ -93,11 +96,20 @@ def runtime_minutes(weights: Path | str, fasta: Path | str, attempt: int = 1, tr
         treatment: what becomes of long sequences.
     """
     model = _model(weights)
-    # Attention, which long sequences pay more for, counts as the tokens that cost as much.
     _, cost = model.family.treated(treatment)
-    tokens = cost(_lengths(fasta)).sum()
-    seconds = tokens * model.parameters * FLOPS_PER_PARAMETER / FLOPS_PER_S
-    return math.ceil(START_MINUTES + seconds / 60) * attempt
+    return gpu_minutes(model.parameters, cost(_lengths(fasta)).sum()) * attempt
+
+
+def gpu_minutes(parameters: float, cost: float) -> int:
+    """Minutes for a shard on an old GPU.
+
+    Args:
+        parameters: of the model.
+        cost: of the shard's sequences by `Family.cost`: attention, which long ones pay more for, counts as the tokens that
+            cost as much.
+    """
+    seconds = cost * parameters * FLOPS_PER_PARAMETER / FLOPS_PER_S
+    return math.ceil(START_MINUTES + seconds / 60)
 
 
 @dataclass(frozen=True)

@@ -87,10 +87,14 @@ class Config:
         return AttentionNeeds(heads, self.hidden_size // heads, bias="alibi")
 
     @property
+    def matrices(self) -> int:
+        """Numbers in the matrices of a layer; see `family.Config`."""
+        return self.hidden_size * (4 * self.hidden_size + 3 * self.intermediate_size)
+
+    @property
     def parameter_count(self) -> int:
         """Numbers in the encoder's weights: what has to fit before anything is loaded."""
-        width, expanded = self.hidden_size, self.intermediate_size
-        products = 4 * width**2 + 3 * width * expanded
+        width = self.hidden_size
         # Biases of queries, keys, values and of the two products that are added to the stream, and two norms.
-        layer = products + 3 * width + 2 * width + 4 * width
+        layer = self.matrices + 3 * width + 2 * width + 4 * width
         return self.num_hidden_layers * layer + self.vocab_size * width + 2 * width

@@ -6,7 +6,7 @@ from typing import Any
 from seqmill.inputs.alphabet import NUCLEOTIDE
 from seqmill.models.dnabert.config import ALIBI, Config
 from seqmill.models.dnabert.tokens import FILE, BytePairTokenizer
-from seqmill.models.family import Family, built_by, cost_in_tokens
+from seqmill.models.family import CostInTokens, Family, built_by
 
 # Bases of a token on average: 4.3 to 5.3 in records of metagenomes.
 LETTERS_PER_TOKEN = 4.75
@@ -38,7 +38,7 @@ FAMILY = Family(
     "DNABERT",
     accepts,
     NUCLEOTIDE,
-    cost_in_tokens(ATTENTION_PAR_TOKENS, 2, LETTERS_PER_TOKEN),
+    CostInTokens(ATTENTION_PAR_TOKENS, 2, LETTERS_PER_TOKEN),
     Config.read,
     BytePairTokenizer,
     built_by("seqmill.models.dnabert.network", "DNABERT"),

@@ -90,10 +90,14 @@ class Config:
         return AttentionNeeds(self.num_attention_heads, self.head_dim)
 
     @property
+    def matrices(self) -> int:
+        """Numbers in the matrices of a layer; see `family.Config`."""
+        return self.hidden_size * (4 * self.hidden_size + 2 * self.intermediate_size)
+
+    @property
     def parameter_count(self) -> int:
         """Numbers in the encoder's weights: what has to fit before anything is loaded."""
         width, expanded = self.hidden_size, self.intermediate_size
-        products = 4 * width**2 + 2 * width * expanded
         # Biases of queries, keys, values and of the expansion, and two norms; the other biases are in the stream's shifts.
-        layer = products + 3 * width + expanded + 4 * width
+        layer = self.matrices + 3 * width + expanded + 4 * width
         return self.num_hidden_layers * layer + len(TOKENS) * width + 2 * width

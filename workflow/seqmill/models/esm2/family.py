@@ -5,12 +5,12 @@ from typing import Any
 
 from seqmill.inputs.alphabet import PROTEIN
 from seqmill.models.esm2.config import Config, tokenizer
-from seqmill.models.family import Family, Known, built_by, cost_in_tokens
+from seqmill.models.family import CostInTokens, Family, Known, built_by
 
 # Attention costs as much as the rest of a layer at about this many tokens: 6 x hidden size by operations
 # (7,680 for 650M), less a factor of 2.5 because attention runs at a lower rate than matrix products.
 ATTENTION_PAR_TOKENS = 3000
-COST = cost_in_tokens(ATTENTION_PAR_TOKENS, 2)
+COST = CostInTokens(ATTENTION_PAR_TOKENS, 2)
 
 # The commits that were compared with fair-esm's originals.
 KNOWN = {

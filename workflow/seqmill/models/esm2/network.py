@@ -157,10 +157,9 @@ class Encoder(nn.Module):
 
     def flops(self, token_counts: np.ndarray, layers: int | None = None) -> float:
         """See `family.Model.flops`."""
-        width = self.config.width
-        matrices = width * (4 * width + 2 * self.config.intermediate_size)
-        depth = self.config.layer_count if layers is None else layers
-        return operations(token_counts, matrices, width, depth)
+        config = self.config
+        depth = config.layer_count if layers is None else layers
+        return operations(token_counts, config.matrices, config.width, depth)
 
 
 class ESM2(Encoder):

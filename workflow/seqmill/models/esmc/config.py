@@ -100,10 +100,15 @@ class Config:
         return math.sqrt(self.layer_count / 36)
 
     @property
+    def matrices(self) -> int:
+        """Numbers in the matrices of a layer; see `family.Config`."""
+        return self.width * (4 * self.width + 3 * self.expanded)
+
+    @property
     def parameter_count(self) -> int:
         """Numbers in the encoder's weights: what has to fit before anything is loaded."""
         # Two norms with biases, and those of queries and keys without.
-        layer = 4 * self.width**2 + 3 * self.width * self.expanded + 6 * self.width
+        layer = self.matrices + 6 * self.width
         return self.layer_count * layer + EMBEDDING_ROWS * self.width + self.width
 
 

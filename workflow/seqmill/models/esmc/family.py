@@ -5,7 +5,7 @@ from typing import Any
 
 from seqmill.inputs.alphabet import PROTEIN
 from seqmill.models.esmc.config import Config, licence, tokenizer
-from seqmill.models.family import Family, built_by, cost_in_tokens
+from seqmill.models.family import CostInTokens, Family, built_by
 
 # Attention costs as much as the rest of a layer at about this many tokens: 6 x width by operations (5,760 for 300M,
 # 6,912 for 600M), less a factor of 2.5 because attention runs at a lower rate than matrix products.
@@ -29,7 +29,7 @@ FAMILY = Family(
     "ESM-C",
     accepts,
     PROTEIN,
-    cost_in_tokens(ATTENTION_PAR_TOKENS, 2),
+    CostInTokens(ATTENTION_PAR_TOKENS, 2),
     Config.read,
     tokenizer,
     built_by("seqmill.models.esmc.network", "ESMC"),

@@ -126,7 +126,6 @@ class ESMC(nn.Module):
 
     def flops(self, token_counts: np.ndarray, layers: int | None = None) -> float:
         """See `family.Model.flops`."""
-        width = self.config.width
-        matrices = width * (4 * width + 3 * self.config.expanded)
-        depth = self.config.layer_count if layers is None else layers
-        return operations(token_counts, matrices, width, depth)
+        config = self.config
+        depth = config.layer_count if layers is None else layers
+        return operations(token_counts, config.matrices, config.width, depth)

@@ -123,7 +123,12 @@ class Config:
         return "bfloat16" if self.is_gated else "float16"
 
     @property
+    def matrices(self) -> int:
+        """Numbers in the matrices of a layer; see `family.Config`."""
+        return (4 * self.inner + self.expanded + self.d_ff) * self.d_model
+
+    @property
     def parameter_count(self) -> int:
         """Numbers in the encoder's weights but the attention bias: what has to fit before anything is loaded."""
-        products = 4 * self.inner * self.d_model + (self.expanded + self.d_ff) * self.d_model
-        return self.vocab_size * self.d_model + self.num_layers * (products + 2 * self.d_model) + self.d_model
+        layer = self.matrices + 2 * self.d_model
+        return self.vocab_size * self.d_model + self.num_layers * layer + self.d_model

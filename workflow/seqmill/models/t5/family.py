@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from seqmill.inputs.alphabet import PROTEIN
-from seqmill.models.family import Family, built_by, cost_in_tokens
+from seqmill.models.family import CostInTokens, Family, built_by
 from seqmill.models.t5 import tokens
 from seqmill.models.t5.config import Config
 
@@ -39,7 +39,7 @@ FAMILY = Family(
     "T5",
     accepts,
     PROTEIN,
-    cost_in_tokens(ATTENTION_PAR_TOKENS, 1),
+    CostInTokens(ATTENTION_PAR_TOKENS, 1),
     Config.read,
     tokens.tokenizer,
     built_by("seqmill.models.t5.network", "T5Encoder"),

@@ -141,9 +141,8 @@ class T5Encoder(nn.Module):
     def flops(self, token_counts: np.ndarray, layers: int | None = None) -> float:
         """See `family.Model.flops`."""
         config = self.config
-        matrices = (4 * config.inner + config.expanded + config.d_ff) * config.d_model
         depth = self.config.layer_count if layers is None else layers
-        return operations(token_counts, matrices, config.inner, depth)
+        return operations(token_counts, config.matrices, config.inner, depth)
 
 
 def _distances(config: Config, checkpoint: Checkpoint) -> torch.Tensor:
