@@ -16,7 +16,7 @@ except ImportError:
 
 from seqmill.errors import UserError
 from seqmill.planning import config as configuration
-from seqmill.planning import paths, samples, slurm
+from seqmill.planning import paths, pictures, samples, slurm
 from seqmill.planning import resources as demand
 
 # The folder of the library, which Python runs as the command seqmill.
@@ -45,6 +45,7 @@ try:
     # An importing workflow may have rules that make them.
     SAMPLES = samples.read_samples(config, must_exist=not IMPORTED)
     FASTA = None if SAMPLES else paths.fasta_files(config, must_exist=not IMPORTED)
+    METADATA = pictures.table(config, must_exist=not IMPORTED)
     MODEL_FILES = paths.model_files(config["model"]["name"])
     ROUNDS = samples.plan_rounds(SAMPLES, Path(located("<results>/shards"))) if SAMPLES else {}
 except UserError as error:
@@ -69,7 +70,11 @@ RECORDS = f"<results>/shards/{IN_ROUND}records.parquet"
 CHECKSUMS = f"<results>/shards/{IN_ROUND}SHA256SUMS"
 SUMMARY = f"<results>/summary{DOT_ROUND}.tsv"
 MERGED = [f"<results>/{IN_SAMPLE}{name}" for name in ("embeddings.h5", "index.parquet")]
-RESULTS = [expand(MERGED, sample=SAMPLES), expand(SUMMARY, round=ROUNDS)] if SAMPLES else [*MERGED, SUMMARY]
+# The pictures of each result, with the report's words for them.
+FIGURES = f"<results>/{IN_SAMPLE}figures"
+PICTURES = pictures.WORDS if config["results"]["figures"] else {}
+OF_SAMPLE = [*MERGED, *(f"{FIGURES}/{name}.svg" for name in PICTURES)]
+RESULTS = [expand(OF_SAMPLE, sample=SAMPLES), expand(SUMMARY, round=ROUNDS)] if SAMPLES else [*OF_SAMPLE, SUMMARY]
 
 
 wildcard_constraints:
@@ -89,6 +94,17 @@ def fasta_of_round(wildcards):
 
 def shard_flags(wildcards):
     return configuration.shard_flags(config, ROUNDS[int(wildcards.round)].flags if SAMPLES else None)
+
+
+def picture(name):
+    """A picture as an output, which the report shows with its caption."""
+    labels = {"figure": pictures.WORDS[name], **({"sample": "{sample}"} if SAMPLES else {})}
+    return report(f"{FIGURES}/{name}.svg", category="Figures", caption=f"../report/{name}.rst", labels=labels)
+
+
+def picture_flags(wildcards, input):
+    """The table to colour the map by, where there is one, and its column."""
+    return pictures.flags(config, input.metadata) if METADATA else []
 
 
 def of_rounds(pattern, before=False, **values):

@@ -20,6 +20,7 @@ DTYPES = ("auto", "float32", "float16", "bfloat16")
 SECTIONS = {
     "model": "which model, and what to take from it; changes here run every shard again",
     "sequences": "how to treat the sequences; changes here run every shard again",
+    "results": "what to make of finished embeddings; changes here compute no embedding again",
     "performance": "speed and memory only; changes here run nothing again that is finished",
 }
 
@@ -132,6 +133,30 @@ OPTIONS = (
         "auto",
         "parts of the input, each a job of its own; auto: one per GPU",
         changes_result=True,
+    ),
+    Option(
+        "results",
+        "figures",
+        Switch(),
+        True,
+        "pictures of the result in the folder `figures`, and in the report of `snakemake --report`",
+        "Lengths, a map of the embeddings, where the time and the memory went, the settings; each as SVG and PNG.",
+    ),
+    Option(
+        "results",
+        "metadata",
+        Text("the path of a table (.tsv, .csv, .parquet), or null", optional=True),
+        None,
+        "a table that says more of the sequences, to colour the map of the embeddings by",
+        "The ids are in its column `id`, or else in the first one; of UniProt's (sp|P0A6F5|CH60_ECOLI) the accession will do.",
+    ),
+    Option(
+        "results",
+        "color",
+        Text("the name of a column of results.metadata, or null", optional=True),
+        None,
+        "the column to colour the map by; null: by length",
+        "Numbers are put on a scale; of other values the seven most frequent get a colour each.",
     ),
     Option(
         "performance",
