@@ -62,7 +62,13 @@ def _blocks(path: Path, column: str) -> Iterator[tuple[pd.Series, pd.Series]]:
     separator = _separator(path)
     names = pd.read_csv(path, sep=separator, nrows=0, dtype=str).columns
     key = _key(path, [str(name) for name in names], column)
-    options = {"sep": separator, "usecols": list({key, column}), "dtype": str, "chunksize": BLOCK_ROWS}
+    options = {
+        "sep": separator,
+        "usecols": list({key, column}),
+        "dtype": str,
+        "index_col": False,
+        "chunksize": BLOCK_ROWS,
+    }
     # An id may be called NA or null.
     for block in pd.read_csv(path, keep_default_na=False, **options):
         yield block[key].str.strip(), block[column]

@@ -65,9 +65,7 @@ def figure(title: str, about: str = "", height: float = 4.5, width: float = WIDT
 
 def note(title: str, reason: str) -> Figure:
     """A picture that says why there is none."""
-    made = figure(title, height=1.6)
-    made.text(0.5, 0.35, "\n".join(textwrap.wrap(reason, 100)), ha="center", va="center", color=GREY)
-    return made
+    return figure(title, reason, height=1.2)
 
 
 def save(made: Figure, folder: Path, name: str) -> None:
