@@ -4,6 +4,7 @@ Each becomes an SVG and a PNG. What cannot be drawn says so in its picture.
 """
 
 import argparse
+import logging
 from pathlib import Path
 
 from seqmill.errors import UserError
@@ -35,6 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     if (args.metadata is None) != (args.color is None):
         raise UserError("--metadata and --color belong together: a table, and the column of it to colour the map by")
+    # It would tell of its caches, and of the temporary one that it makes where the home folder cannot be written to.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     # Only now: --help need not wait for matplotlib.
     from seqmill.outputs.figures import album
 

@@ -1,7 +1,7 @@
 """What all pictures share: colours, letters, how they are saved, and what is shown where one cannot be drawn."""
 
-import logging
 import textwrap
+import warnings
 from pathlib import Path
 
 import matplotlib
@@ -21,7 +21,8 @@ PNG_DPI = 150
 SETTINGS = {
     "figure.dpi": PNG_DPI,
     "savefig.facecolor": "white",
-    "font.family": "DejaVu Sans",
+    # DejaVu Sans, which matplotlib brings, and in browsers without it one that is no wider.
+    "font.family": "sans-serif",
     "font.size": 10,
     "text.color": TEXT,
     "axes.labelcolor": TEXT,
@@ -46,9 +47,8 @@ def prepare() -> None:
     """Make matplotlib draw as this module says, whatever the user's own matplotlibrc says."""
     matplotlib.rcdefaults()
     matplotlib.rcParams.update(SETTINGS)
-    # The SVG has the letters that matplotlib's own font lacks.
-    logging.getLogger("matplotlib.mathtext").setLevel(logging.ERROR)
-    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
+    # The SVG shows the letters that matplotlib's own font lacks.
+    warnings.filterwarnings("ignore", message="Glyph .* missing from font")
 
 
 def figure(title: str, about: str = "", height: float = 4.5, width: float = WIDTH) -> Figure:
