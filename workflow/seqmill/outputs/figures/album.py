@@ -33,6 +33,7 @@ class Result:
         metas: folders of its shards, or the meta.json in them; none where they are gone.
         members: what the letters of its sequences are: residues, or bases.
         table, column: a table that says more of the sequences, and the column to colour the map by; both or neither.
+        limit: letters of the longest sequences that the model was trained on; None where that is not known.
     """
 
     embeddings: Path
@@ -41,6 +42,7 @@ class Result:
     members: str = "residues"
     table: Path | None = None
     column: str | None = None
+    limit: int | None = None
 
 
 def write(result: Result, folder: Path) -> None:
@@ -67,7 +69,7 @@ def _pictures(result: Result, found: list[shards.Shard]) -> dict[str, tuple[str,
     """The pictures by the names of their files: their titles, and what draws them."""
     of = result
     return {
-        "lengths": (lengths.TITLE, lambda: lengths.draw(lengths.count(of.index), of.members)),
+        "lengths": (lengths.TITLE, lambda: lengths.draw(lengths.count(of.index), of.members, of.limit)),
         "map": (
             embedding_map.TITLE,
             lambda: embedding_map.draw(of.embeddings, of.index, of.members, of.table, of.column),

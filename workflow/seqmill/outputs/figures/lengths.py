@@ -91,7 +91,7 @@ def draw(lengths: Lengths, members: str, limit: int | None = None) -> Figure:
 
     Args:
         members: what the letters are: residues, or bases.
-        limit: letters up to which the model was trained; None where that is not known.
+        limit: see `album.Result`.
 
     Raises:
         NotDrawn: there are no sequences.

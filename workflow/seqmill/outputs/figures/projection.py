@@ -40,8 +40,10 @@ def project(values: np.ndarray) -> list[Plane]:
     Raises:
         NotDrawn: there are too few vectors, or all are the same.
     """
-    if len(values) < 3 or values.shape[1] < 2:
-        raise NotDrawn(f"a map needs three sequences at least, and two values of each: here are {values.shape}")
+    if len(values) < 3:
+        raise NotDrawn(f"a map needs three sequences at least, and the result has {len(values)}")
+    if values.shape[1] < 2:
+        raise NotDrawn("an embedding of one value has no map")
     if (values == values[0]).all():
         raise NotDrawn("all sequences have the same embedding")
     UMAP = _umap() if len(values) >= UMAP_FROM else None

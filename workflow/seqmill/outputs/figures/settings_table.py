@@ -38,6 +38,7 @@ def describe(embeddings: Path, shards: Sequence[Shard], members: str) -> list[tu
         "stored": "; ".join(
             f"{dataset.name} ({dataset.width} x {dataset.dtype} per {'sequence' if not dataset.is_per_token else 'token'})"
             for dataset in datasets
+            if dataset.layer is not None
         ),
         "layers": _listed(attributes.get("layers")),
         "pooling": _listed(attributes.get("pooling")),

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from seqmill.outputs.datasets import TOKEN_STARTS, Dataset
+from seqmill.outputs.datasets import Dataset
 from seqmill.outputs.embedding_file import EmbeddingFile
 from seqmill.outputs.figures.style import NotDrawn
 from seqmill.units import GIB
@@ -37,16 +37,16 @@ def take(file: EmbeddingFile) -> Sample:
     Raises:
         NotDrawn: the file has neither vectors nor residues.
     """
-    pooled = [dataset for dataset in file.datasets if not dataset.is_per_token]
+    # Those without a layer are no states of a model: where tokens start, and the like.
+    stored = [dataset for dataset in file.datasets if dataset.layer is not None]
+    pooled = [dataset for dataset in stored if not dataset.is_per_token]
     if pooled:
         best = max(pooled, key=_preference)
         rows = choose(len(file.lengths), min(MOST_ROWS, MOST_BYTES // (4 * best.width)))
-        return Sample(rows, _vectors(file, best, rows), f"{best.representation}{_of_layer(best)}")
-    per_token = [dataset for dataset in file.datasets if dataset.name != TOKEN_STARTS]
-    if not per_token:
+        return Sample(rows, _vectors(file, best, rows), f"{best.representation} of layer {best.layer}")
+    if not stored:
         raise NotDrawn("the result holds no embeddings")
-    best = max(per_token, key=_preference)
-    return _averaged(file, best)
+    return _averaged(file, max(stored, key=_preference))
 
 
 def choose(count: int, most: int) -> np.ndarray:
@@ -63,11 +63,7 @@ def choose(count: int, most: int) -> np.ndarray:
 def _preference(dataset: Dataset) -> tuple[int, int]:
     order = ("mean_all", "mean")
     representation = order.index(dataset.representation) if dataset.representation in order else -1
-    return representation, dataset.layer or 0
-
-
-def _of_layer(dataset: Dataset) -> str:
-    return f" of layer {dataset.layer}" if dataset.layer is not None else ""
+    return representation, dataset.layer
 
 
 def _vectors(file: EmbeddingFile, dataset: Dataset, rows: np.ndarray) -> np.ndarray:
@@ -87,4 +83,4 @@ def _averaged(file: EmbeddingFile, dataset: Dataset) -> Sample:
     stored, starts = file.values(dataset.name), file.starts(dataset.name)
     for number, row in enumerate(rows.tolist()):
         values[number] = stored[starts[row] : starts[row + 1]].mean(0, dtype=np.float32)
-    return Sample(rows, values, f"the mean of {dataset.representation}{_of_layer(dataset)}")
+    return Sample(rows, values, f"the mean of {dataset.representation} of layer {dataset.layer}")
