@@ -8,11 +8,13 @@ import pytest
 from pictures import groups, meta, write_result
 
 from seqmill.errors import UserError
+from seqmill.outputs.datasets import Dataset
 from seqmill.outputs.embedding_file import EmbeddingFile
 from seqmill.outputs.figures import colors, embedding_map, lengths, metadata, shards, spent, style, timeline, vectors
 from seqmill.outputs.figures.colors import Categories, Numbers
 from seqmill.outputs.figures.projection import project
 from seqmill.outputs.figures.words import percent, seconds
+from seqmill.outputs.layout import lay_out
 from seqmill.units import GIB
 
 
@@ -116,6 +118,19 @@ def test_residues_alone_are_averaged(tmp_path):
         sample = vectors.take(file)
     assert sample.values.tolist() == [[1, 2], [6, 7], [10, 11]]
     assert sample.source == "the mean of residues of layer 33"
+
+
+def test_what_describes_the_rows_is_no_embedding(tmp_path):
+    states = Dataset("max", "max", "sequence", 33, 2, np.dtype(np.float16))
+    others = [Dataset("mean", "mean", "sequence", 5, 2, np.dtype(np.float32))]
+    others.append(Dataset("mean_windows", "windows", "sequence", None, 1, np.dtype(np.int32)))
+    path = tmp_path / "embeddings.h5"
+    lay_out(path, ["a"], np.array([5]), np.array([5]), [states, others[1]], {"layers": [33]})
+    with EmbeddingFile(path) as file:
+        assert vectors.take(file).source == "max of layer 33"
+    lay_out(path, ["a"], np.array([5]), np.array([5]), [states, *others], {"layers": [5, 33]})
+    with EmbeddingFile(path) as file:
+        assert vectors.take(file).source == "mean of layer 5"
 
 
 TABLE = "name,taxon,id\nx,Bacteria,b\nx,,c\nx,Archaea,P12345\nx,Virus,b\n"

@@ -43,7 +43,8 @@ def take(file: EmbeddingFile) -> Sample:
     if pooled:
         best = max(pooled, key=_preference)
         rows = choose(len(file.lengths), min(MOST_ROWS, MOST_BYTES // (4 * best.width)))
-        return Sample(rows, _vectors(file, best, rows), f"{best.representation} of layer {best.layer}")
+        values = np.asarray(file.values(best.name)[rows], np.float32)
+        return Sample(rows, values, f"{best.representation} of layer {best.layer}")
     if not stored:
         raise NotDrawn("the result holds no embeddings")
     return _averaged(file, max(stored, key=_preference))
@@ -64,10 +65,6 @@ def _preference(dataset: Dataset) -> tuple[int, int]:
     order = ("mean_all", "mean")
     representation = order.index(dataset.representation) if dataset.representation in order else -1
     return representation, dataset.layer
-
-
-def _vectors(file: EmbeddingFile, dataset: Dataset, rows: np.ndarray) -> np.ndarray:
-    return np.asarray(file.values(dataset.name)[rows], np.float32)
 
 
 def _averaged(file: EmbeddingFile, dataset: Dataset) -> Sample:
