@@ -80,7 +80,7 @@ def _about(coloring: Coloring, sample: Sample, total: int) -> str:
     missing = int((~coloring.known).sum())
     if missing == len(sample.rows):
         about += ", for which the table has no value of any of these ids"
-    elif missing:
+    elif missing and isinstance(coloring, Numbers):
         about += f" (light grey: {missing:,} without a value)"
     return about
 
