@@ -42,6 +42,11 @@ class Project:
         shutil.copytree(self.folder, folder, symlinks=True)
         return Project(folder)
 
+    def write_config(self, **settings: Any) -> None:
+        """A config/config.yaml with these settings alone. No pictures are drawn unless they say so: that takes seconds."""
+        (self.folder / "config/config.yaml").write_text("results: {figures: false}")
+        self.configure(**settings)
+
     def configure(self, **edits: Any) -> None:
         """Edit config/config.yaml as a user would: `configure(shards=2, model={"dtype": "float32"})`.
 

@@ -67,8 +67,7 @@ def prepare(folder: Path) -> Stages:
         short = (record for record in SimpleFastaParser(handle) if len(record[1]) <= 400)
         records = list(islice(short, 0, RECORDS * 15, 15))
     (fresh.folder / "proteins.fasta").write_text("".join(f">{title}\n{letters}\n" for title, letters in records))
-    (fresh.folder / "config/config.yaml").write_text("{}")
-    fresh.configure(
+    fresh.write_config(
         fasta="proteins.fasta",
         shards=SHARDS,
         model={"name": "resources/esm2_t6_3M_demo", "pooling": ["mean", "residues"]},

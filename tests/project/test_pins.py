@@ -10,9 +10,14 @@ import yaml
 from paths import REPOSITORY
 
 # Where the name to import is not that of the distribution.
-DISTRIBUTIONS = {"Bio": "biopython", "huggingface_hub": "huggingface-hub", "yaml": "pyyaml"}
+DISTRIBUTIONS = {
+    "Bio": "biopython",
+    "huggingface_hub": "huggingface-hub",
+    "sklearn": "scikit-learn",
+    "yaml": "pyyaml",
+}
 # Used where they are installed.
-OPTIONAL = {"flash_attn", "triton"}
+OPTIONAL = {"flash_attn", "triton", "umap"}
 # Needed by pandas to read and write parquet.
 NOT_IMPORTED = {"pyarrow"}
 

@@ -51,8 +51,7 @@ def finished(tmp_path_factory, fresh_project):
     with gzip.open(PROTEOME, "rt") as handle:
         short = (f">{title}\n{sequence}\n" for title, sequence in SimpleFastaParser(handle) if len(sequence) <= 200)
         (project.folder / "proteins.fasta").write_text("".join(islice(short, PROTEINS)))
-    (project.folder / "config/config.yaml").write_text("{}")
-    project.configure(
+    project.write_config(
         fasta="proteins.fasta",
         model={"name": "resources/esm2_t6_3M_demo"},
         # None of them the default.

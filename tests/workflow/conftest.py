@@ -14,8 +14,7 @@ def first_run(tmp_path_factory, small_fasta, tiny_model):
     project = Project.fresh(tmp_path_factory.mktemp("undisturbed") / "project")
     shutil.copy(small_fasta, project.folder / "proteins.fasta")
     shutil.copytree(tiny_model, project.folder / "model")
-    (project.folder / "config/config.yaml").write_text("{}")
-    project.configure(fasta="proteins.fasta", shards=2, model={"name": "model"})
+    project.write_config(fasta="proteins.fasta", shards=2, model={"name": "model"})
     # The command as users give it.
     done = project.run("snakemake", "--profile", "profiles/local", "--cores", "2")
     assert done.returncode == 0, done.stdout

@@ -8,6 +8,8 @@ import yaml
 from Bio.SeqIO.FastaIO import SimpleFastaParser
 from paths import PROTEOME, REPOSITORY
 
+from seqmill.planning import pictures
+
 PROTEINS = REPOSITORY / ".test/proteins.fasta"
 NOT_KEPT = shutil.ignore_patterns("results", "logs", ".snakemake")
 
@@ -21,6 +23,8 @@ def test_the_test_directory_runs_as_its_configuration_says(project):
     with PROTEINS.open() as handle:
         assert index["id"].tolist() == [title.split()[0] for title, _ in SimpleFastaParser(handle)]
     assert (project.folder / ".test/results/embeddings.h5").is_file()
+    # All that a run gives where nothing is switched off.
+    assert {path.stem for path in (project.folder / ".test/results/figures").glob("*.png")} == set(pictures.WORDS)
     assert project.results() == []
 
 

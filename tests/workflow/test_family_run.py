@@ -19,7 +19,7 @@ def nucleotides(tmp_path_factory, fresh_project):
     project = fresh_project(tmp_path_factory.mktemp("nucleotides") / "project")
     dnabert_reference.write(project.folder / "model")
     fasta = str(FAMILIES / "nucleotides.fasta")
-    project.configure(fasta=fasta, shards=2, model={"name": "model"}, sequences={"invalid": "replace"})
+    project.write_config(fasta=fasta, shards=2, model={"name": "model"}, sequences={"invalid": "replace"})
     done = project.snakemake()
     assert done.returncode == 0, done.stdout
     return project

@@ -163,7 +163,12 @@ def test_a_module_without_a_configuration_is_one_sentence(importer):
 
 def test_a_checkout_is_run_from_elsewhere_without_a_configuration_file(tmp_path, small_fasta, tiny_model):
     shutil.copy(small_fasta, tmp_path / "proteins.fasta")
-    config = ["fasta=proteins.fasta", f'model={{"name":"{tiny_model}"}}', 'performance={"batch_size":1024}']
+    config = [
+        "fasta=proteins.fasta",
+        f'model={{"name":"{tiny_model}"}}',
+        'performance={"batch_size":1024}',
+        'results={"figures":false}',
+    ]
     command = ["snakemake", "-s", REPOSITORY / "Snakefile", "--directory", tmp_path, "--cores", "2"]
     done = Project(REPOSITORY).run(*command, "--config", *config)
     assert done.returncode == 0, done.stdout

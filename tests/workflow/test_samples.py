@@ -34,8 +34,7 @@ def inputs(small_fasta, tmp_path_factory):
 def prepare(project: Project, inputs, tiny_model) -> None:
     shutil.copytree(inputs, project.folder, dirs_exist_ok=True)
     shutil.copytree(tiny_model, project.folder / "model")
-    (project.folder / "config/config.yaml").write_text("{}")
-    project.configure(shards=2, model={"name": "model"})
+    project.write_config(shards=2, model={"name": "model"})
 
 
 @pytest.fixture(scope="module")

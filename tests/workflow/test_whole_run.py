@@ -45,7 +45,7 @@ def test_embeddings_say_how_they_were_made(undisturbed):
 
 def test_the_workflow_numbers_them(project: Project, tiny_model):
     (project.folder / "twice.fasta").write_text(">a first\nMKTAYIAKQR\n>a second\nMKVLAAGG\n")
-    project.configure(
+    project.write_config(
         fasta="twice.fasta", shards=1, model={"name": str(tiny_model)}, sequences={"duplicate_ids": "number"}
     )
     done = project.snakemake()

@@ -18,7 +18,7 @@ except ImportError:
 from seqmill.errors import UserError
 from seqmill.outputs.formats import FORMATS
 from seqmill.planning import config as configuration
-from seqmill.planning import paths, reuse, samples, slurm
+from seqmill.planning import paths, pictures, reuse, samples, slurm
 from seqmill.planning import resources as demand
 
 # The folder of the library, which Python runs as the command seqmill.
@@ -51,6 +51,7 @@ try:
     # An importing workflow may have rules that make them.
     SAMPLES = samples.read_samples(config, must_exist=not IMPORTED)
     FASTA = None if SAMPLES else paths.fasta_files(config, must_exist=not IMPORTED)
+    METADATA = pictures.table(config, must_exist=not IMPORTED)
     MODEL_FILES = paths.model_files(config["model"]["name"])
     LONG = configuration.treatment(config)
     ROUNDS = samples.plan_rounds(SAMPLES, Path(located("<results>/shards"))) if SAMPLES else {}
@@ -79,9 +80,12 @@ CHECKSUMS = f"<results>/shards/{IN_ROUND}SHA256SUMS"
 SUMMARY = f"<results>/summary{DOT_ROUND}.tsv"
 MERGED = [f"<results>/{IN_SAMPLE}{name}" for name in ("embeddings.h5", "index.parquet")]
 EXPORT = f"<results>/{IN_SAMPLE}exports/{{format}}"
-RESULTS = [expand(MERGED, sample=SAMPLES), expand(SUMMARY, round=ROUNDS)] if SAMPLES else [*MERGED, SUMMARY]
-# One or a list of them.
-RESULTS += expand(EXPORT, sample=SAMPLES, format=config["results"]["formats"])
+# The pictures of each result, with the report's words for them.
+FIGURES = f"<results>/{IN_SAMPLE}figures"
+PICTURES = pictures.WORDS if config["results"]["figures"] else {}
+OF_SAMPLE = [*MERGED, *(f"{FIGURES}/{name}.svg" for name in PICTURES)]
+OF_SAMPLE += expand(EXPORT, format=config["results"]["formats"], allow_missing=True)
+RESULTS = [expand(OF_SAMPLE, sample=SAMPLES), expand(SUMMARY, round=ROUNDS)] if SAMPLES else [*OF_SAMPLE, SUMMARY]
 
 if workflow.is_main_process:
     try:
@@ -118,6 +122,17 @@ def plan_fasta(wildcards):
 
 def shard_flags(wildcards):
     return configuration.shard_flags(config, ROUNDS[int(wildcards.round)].flags if SAMPLES else None)
+
+
+def picture(name):
+    """A picture as an output, which the report shows with its caption."""
+    labels = {"figure": pictures.WORDS[name], **({"sample": "{sample}"} if SAMPLES else {})}
+    return report(f"{FIGURES}/{name}.svg", category="Figures", caption=f"../report/{name}.rst", labels=labels)
+
+
+def picture_flags(wildcards, input):
+    """The table to colour the map by, where there is one, and its column."""
+    return pictures.flags(config, input.metadata) if METADATA else []
 
 
 def of_rounds(pattern, before=False, **values):

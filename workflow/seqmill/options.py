@@ -172,6 +172,38 @@ OPTIONS = (
         flag="--reuse",
     ),
     Option(
+        "results",
+        "formats",
+        Several(tuple(FORMATS), least=0),
+        [],
+        "; ".join(f"{name}: {form.meaning}" for name, form in FORMATS.items()),
+        "Written to `results/exports/<format>` from `embeddings.h5`, which is made anyway; README.md says which tool opens which.",
+    ),
+    Option(
+        "results",
+        "figures",
+        Switch(),
+        True,
+        "pictures of the result in the folder `figures`, and in the report of `snakemake --report`",
+        "Lengths, a map of the embeddings, where the time and the memory went, the settings; each as SVG and PNG.",
+    ),
+    Option(
+        "results",
+        "metadata",
+        Text("the path of a table (.tsv, .csv, .parquet), or null", optional=True),
+        None,
+        "a table that says more of the sequences, to colour the map of the embeddings by",
+        "The ids are in its column `id`, or else in the first one; of UniProt's (sp|P0A6F5|CH60_ECOLI) the accession will do.",
+    ),
+    Option(
+        "results",
+        "color",
+        Text("the name of a column of results.metadata, or null", optional=True),
+        None,
+        "the column to colour the map by; null: by length",
+        "Numbers are put on a scale; of other values the seven most frequent get a colour each.",
+    ),
+    Option(
         "performance",
         "gpus",
         Number(1),
@@ -238,13 +270,5 @@ OPTIONS = (
         "out of memory: fail with a diagnosis, or retry in a fresh process with the batch size that it recommends",
         "A retry resumes after the last finished batch, three times at most. Each out of memory is recorded in `meta.json` "
         "(`out_of_memory`), or in `oom.json` (`earlier`) if the retries failed.",
-    ),
-    Option(
-        "results",
-        "formats",
-        Several(tuple(FORMATS), least=0),
-        [],
-        "; ".join(f"{name}: {form.meaning}" for name, form in FORMATS.items()),
-        "Written to `results/exports/<format>` from `embeddings.h5`, which is made anyway; README.md says which tool opens which.",
     ),
 )

@@ -20,6 +20,7 @@ COMMANDS = {
     "merge": "put the shards' embeddings together, in input order",
     "weights": "find a model, download it if need be, and record its checksums",
     "export": "write a result in a format of other tools",
+    "figures": "draw pictures of a result",
     "show": "show what a result holds and how to read it",
 }
 

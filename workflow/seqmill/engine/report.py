@@ -3,7 +3,9 @@
 import datetime
 import importlib.metadata
 import logging
+import os
 import platform
+import resource
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -48,11 +50,21 @@ NEXT = {
 
 @dataclass
 class Clock:
-    """Seconds each part of a job took, and when the last one ended."""
+    """Seconds each part of a job took, and when the last one ended.
+
+    Attributes:
+        last: by `time.perf_counter()`; at first the start of the process.
+        started: when that was.
+    """
 
     last: float
     progress: Progress
     parts: dict[str, float] = field(default_factory=dict)
+    started: datetime.datetime = field(init=False)
+
+    def __post_init__(self) -> None:
+        ago = time.perf_counter() - self.last
+        self.started = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=ago)
 
     def mark(self, part: str) -> None:
         """Note the end of a part, and tell those who watch what comes next."""
@@ -219,6 +231,12 @@ def meta_content(
             "model_bytes": task.model_bytes,
             "peak_allocated_bytes": torch.cuda.max_memory_allocated(device) if cuda else None,
             "peak_reserved_bytes": torch.cuda.max_memory_reserved(device) if cuda else None,
+            "device_bytes": torch.cuda.get_device_properties(device).total_memory if cuda else None,
+            # Linux counts it in KiB.
+            "peak_host_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            "host_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         },
+        "host": platform.node(),
+        "started": clock.started.isoformat(timespec="milliseconds"),
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
