@@ -10,7 +10,7 @@ import yaml
 from paths import REPOSITORY
 
 # Where the name to import is not that of the distribution.
-DISTRIBUTIONS = {"Bio": "biopython", "huggingface_hub": "huggingface-hub"}
+DISTRIBUTIONS = {"Bio": "biopython", "huggingface_hub": "huggingface-hub", "sklearn": "scikit-learn"}
 # Used where they are installed.
 OPTIONAL = {"flash_attn", "triton"}
 # Needed by pandas to read and write parquet.

@@ -18,6 +18,8 @@ COMMANDS = {
     "check": "check that all shards are finished, and sum them up",
     "merge": "put the shards' embeddings together, in input order",
     "weights": "find a model, download it if need be, and record its checksums",
+    "neighbors": "find the most similar sequences of a result",
+    "probe": "score a linear probe on the vectors of a result",
     "show": "show what a result holds and how to read it",
 }
 
