@@ -12,7 +12,7 @@ from refusals import refusal
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
-from seqmill.analysis import folds, labels, picture
+from seqmill.analysis import composition, folds, labels, picture
 from seqmill.analysis.probe import probe
 
 RANDOM = np.random.default_rng(2)
@@ -134,33 +134,35 @@ def test_what_has_no_label_or_no_sequence_is_counted_and_told(folder, tmp_path, 
     assert found.summary["n"].unique().tolist() == [88]
 
 
-def test_time_is_bounded_by_drawing_sequences(folder, tmp_path):
-    table = write_labels(tmp_path / "labels.tsv", NUMBERS)
-    first, again = (probe(folder, table, fasta=[folder / "input.fasta"], count=2, most=50) for _ in range(2))
-    assert 45 <= len(first.task.labels) <= 50
-    pd.testing.assert_frame_equal(first.summary, again.summary)
+def test_time_is_bounded_by_drawing_whole_groups():
+    table = pd.DataFrame({"sequence": SEQUENCES})
+    groups = folds.groups_of(table)
+    drawn, again = (folds.sampled(table, groups, 50, 0) for _ in range(2))
+    assert np.array_equal(drawn, again)
+    assert 48 <= len(drawn) <= 50
+    assert not set(groups[drawn]) & set(np.delete(groups, drawn))
+    assert len(folds.sampled(table, groups, COUNT, 0)) == COUNT
 
 
-def test_composition_comes_from_the_shards_too(tmp_path):
-    """Half of each sequence is the label's letter: composition alone tells the classes apart."""
-    classes = ["acidic" if n % 2 else "basic" for n in range(40)]
-    sequences = [
-        letters[:8] + ("DE" if name == "acidic" else "KR") * 4
-        for letters, name in zip(SEQUENCES, classes, strict=False)
-    ]
-    folder = write_result(tmp_path / "results", {"mean": NOISE[:40]}, sequences)
-    table = write_labels(tmp_path / "labels.tsv", classes)
-    assert "give --fasta with the file that was embedded" in refusal(probe, folder, table)
-    hashes = pd.read_parquet(folder / "index.parquet")["sequence_sha256"]
-    (folder / "shards").mkdir()
-    records = (f">{name}\n{letters}\n" for name, letters in zip(hashes, sequences, strict=True))
-    (folder / "shards/0.fasta").write_text("".join(records))
-    (folder / "shards/1.fasta").write_text("")
-    found = probe(folder, table)
-    assert found.summary.set_index("dataset").loc["composition", "balanced_accuracy"] > 0.9
+def test_composition_comes_from_the_fasta_or_from_the_shards(folder, tmp_path):
+    index = pd.read_parquet(folder / "index.parquet").rename(columns={"sequence_sha256": "sequence"})
     packed = tmp_path / "input.fasta.gz"
     packed.write_bytes(gzip.compress((folder / "input.fasta").read_bytes()))
-    pd.testing.assert_frame_equal(probe(folder, table, fasta=[packed]).summary, found.summary)
+    found = composition.of(index, tmp_path, [packed])
+    shares = np.array([[letters.count(chr(65 + n)) / len(letters) for n in range(26)] for letters in SEQUENCES])
+    assert found[:, :26] == pytest.approx(shares)
+    assert found[:, 26] == pytest.approx(np.log(index["length"].to_numpy()))
+
+    assert "give --fasta with the file that was embedded" in refusal(composition.of, index, tmp_path, [])
+    (tmp_path / "shards").mkdir()
+    records = (
+        f">{name}\n{letters}\n" for name, letters in dict(zip(index["sequence"], SEQUENCES, strict=True)).items()
+    )
+    (tmp_path / "shards/0.fasta").write_text("".join(records))
+    (tmp_path / "shards/1.fasta").write_text("")
+    assert np.array_equal(composition.of(index, tmp_path, []), found)
+    # That of a sample is one folder up.
+    assert np.array_equal(composition.of(index, tmp_path / "sample", []), found)
 
 
 def test_the_same_sequence_on_both_sides_of_a_split_is_refused(folder, tmp_path):

@@ -115,7 +115,8 @@ def neighbors(
     )
     for start in range(0, len(rows), sizes.queries):
         stretch = rows[start : start + sizes.queries]
-        scores, places = _search(database, asked.take(stretch), own[stretch], is_candidate, k, device, sizes)
+        vectors = _loaded(asked, stretch, device)
+        scores, places = _search(database, vectors, own[stretch], is_candidate, k, device, sizes)
         for at in range(0, len(stretch), WRITTEN):
             part = slice(at, at + WRITTEN)
             yield _table(about, known, stretch[part], scores[part], places[part])
@@ -140,9 +141,18 @@ def _rows(records: pa.Table, ids: list[str], asked: Vectors) -> np.ndarray:
     return places.to_numpy().astype(np.int64)
 
 
+def _loaded(asked: Vectors, rows: np.ndarray, device: torch.device) -> torch.Tensor:
+    """(R, width) float32 on the device; the host holds a part of them at a time."""
+    loaded = torch.empty((len(rows), asked.width), device=device)
+    for start in range(0, len(rows), WRITTEN):
+        part = slice(start, start + WRITTEN)
+        loaded[part] = torch.from_numpy(asked.take(rows[part])).to(device)
+    return loaded
+
+
 def _search(
     database: Vectors,
-    queries: np.ndarray,
+    queries: torch.Tensor,
     own: np.ndarray,
     is_candidate: np.ndarray,
     k: int,
@@ -150,14 +160,16 @@ def _search(
     sizes: Sizes,
 ) -> tuple[np.ndarray, np.ndarray]:
     """(Q, k) float32 similarities and (Q, k) rows of the database; -inf where there are not so many."""
-    vectors, rows = torch.from_numpy(queries).to(device), torch.from_numpy(own).to(device)
+    rows = torch.from_numpy(own).to(device)
     with _full_precision():
-        search = Search(vectors, rows, k, at_once=sizes.at_once)
+        search = Search(queries, rows, k, at_once=sizes.at_once)
         _add_all(search, database, is_candidate, sizes, device)
-        if len(again := search.uncertain()):
+        # What float64 takes is twice as large.
+        for again in search.uncertain().split(max(sizes.queries // 4, 1)):
+            if not len(again):
+                break
             log.debug("%s queries have too many rows that are equally similar: once more in float64", f"{len(again):,}")
-            # Scores of float64 take twice the memory.
-            second = Search(vectors[again], rows[again], k, double=True, at_once=max(sizes.at_once // 3, 1))
+            second = Search(queries[again], rows[again], k, double=True, at_once=max(sizes.at_once // 3, 1))
             _add_all(second, database, is_candidate, sizes, device)
             search.best[again] = second.best
     scores, places = parts(search.best)

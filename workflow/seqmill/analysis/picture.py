@@ -20,7 +20,7 @@ def draw(probe: Probe, folder: Path) -> list[Path]:
     from matplotlib.ticker import MaxNLocator
 
     table, main = probe.summary.set_index("dataset"), probe.main
-    figure = Figure(figsize=(6.4, 4), layout="constrained")
+    figure = Figure(figsize=(7.5, 4), layout="constrained")
     axes = figure.add_subplot()
     stored = table.drop([COMPOSITION, DUMMY])
     for colour, (pooling, part) in zip(COLOURS * len(stored), stored.groupby("pooling", sort=False), strict=False):
@@ -34,7 +34,7 @@ def draw(probe: Probe, folder: Path) -> list[Path]:
     axes.set(xlabel="layer", ylabel=scores.TITLES[main], title=_title(probe, stored))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
+    figure.legend(loc="outside right upper", frameon=False)
     paths = [folder / f"probe.{name}" for name in FORMATS]
     # Text stays text, and the same picture the same bytes.
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "seqmill"}):

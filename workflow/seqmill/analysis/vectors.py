@@ -81,7 +81,9 @@ class Vectors:
         breaks = np.flatnonzero(np.diff(rows) != 1) + 1
         starts, stops = [0, *breaks.tolist()], [*breaks.tolist(), len(rows)]
         parts = [self.read(int(rows[a]), int(rows[b - 1]) + 1) for a, b in zip(starts, stops, strict=True) if b > a]
-        return np.concatenate(parts) if parts else np.empty((0, self.width), np.float32)
+        return (
+            parts[0] if len(parts) == 1 else np.concatenate(parts) if parts else np.empty((0, self.width), np.float32)
+        )
 
     def records(self, columns: Sequence[str]) -> pa.Table:
         """What is known of each sequence, in the order of the rows: some columns of index.parquet, those that it has.
@@ -94,8 +96,12 @@ class Vectors:
         ids, path = pa.array(self._file.ids(), pa.large_string()), self.path.with_name(INDEX)
         if not path.exists():
             return pa.table({"id": ids, "length": self._file.lengths})
-        table = parquet.read_table(path, columns=[name for name in columns if name in parquet.read_schema(path).names])
-        if not table["id"].cast(pa.large_string()).combine_chunks().equals(ids):
+        schema = parquet.read_schema(path)
+        table = parquet.read_table(path, columns=[name for name in columns if name in schema.names])
+        # More text than 2 GiB, and in one piece, as rows are taken in any order.
+        kept = [(f.name, pa.large_string() if pa.types.is_string(f.type) else f.type) for f in table.schema]
+        table = table.cast(pa.schema(kept)).combine_chunks()
+        if not table["id"].combine_chunks().equals(ids):
             raise UserError(f"{path}: lists other sequences than {self.path}; put the two files of one result together")
         return table
 
