@@ -19,12 +19,13 @@ MAY_IMPORT = {
     "kernels": set(),
     "models": {"inputs", "kernels"},
     "outputs": {"inputs", "kernels"},
+    "analysis": {"inputs", "kernels", "outputs"},
     "options": {"inputs", "outputs", "models"},
     "settings": {"options"},
     "planning": {"inputs", "models", "outputs", "options", "settings"},
     "engine": {"inputs", "kernels", "models", "outputs", "options", "settings"},
-    "commands": {"inputs", "models", "outputs", "options", "settings", "planning", "engine"},
-    "api": {"inputs", "models", "outputs", "options", "settings", "engine"},
+    "commands": {"inputs", "models", "outputs", "analysis", "options", "settings", "planning", "engine", "api"},
+    "api": {"inputs", "models", "outputs", "analysis", "options", "settings", "engine"},
     "__main__": {"commands"},
 }
 # What the name seqmill itself offers in Python, only when it is first used.
@@ -36,6 +37,10 @@ WITHOUT_TORCH = [
     *(f"models.{name}.{part}" for name in ("dnabert", "esm1", "esm2", "esmc", "t5") for part in ("config", "family")),
     *("models.dnabert.tokens", "models.esmc.layouts", "models.t5.tokens"),
     *("options", "settings", "cli", "engine.allocator", "commands", "api"),
+    *(
+        f"analysis.{name}"
+        for name in ("vectors", "tables", "labels", "folds", "composition", "probe", "scores", "picture")
+    ),
 ]
 
 

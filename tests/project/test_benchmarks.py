@@ -5,6 +5,7 @@ import itertools
 import json
 import math
 
+import neighbors
 import numpy as np
 import pytest
 import rates
@@ -81,6 +82,11 @@ def test_the_tensors_of_a_random_dnabert_are_as_many_as_the_published_ones():
     shapes = dnabert_shapes(sizes | {"num_hidden_layers": 12})
     assert len(shapes) == 138
     assert sum(map(math.prod, shapes.values())) == 117_068_544
+
+
+def test_the_search_of_neighbours_is_compared_with_brute_force(tmp_path):
+    row = neighbors.measure(tmp_path, 300, 16, 3, torch.device("cpu"))
+    assert (row["rows"], row["as_brute_force"]) == (900, "100 of 100")
 
 
 def test_short_records_are_cut_from_long_ones():

@@ -5,15 +5,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from seqmill.api.embed import embed
+    from seqmill.api.neighbors import neighbors
     from seqmill.errors import OutOfMemory, UserError
     from seqmill.outputs.result import Embeddings, open
 
 __version__ = "0.1.0"
-__all__ = ["Embeddings", "OutOfMemory", "UserError", "__version__", "embed", "open"]
+__all__ = ["Embeddings", "OutOfMemory", "UserError", "__version__", "embed", "neighbors", "open"]
 
 # Imported when they are first used: commands and jobs wait for none of them.
 _LATER = {
     "embed": "seqmill.api.embed",
+    "neighbors": "seqmill.api.neighbors",
     "open": "seqmill.outputs.result",
     "Embeddings": "seqmill.outputs.result",
     "OutOfMemory": "seqmill.errors",

@@ -21,6 +21,8 @@ COMMANDS = {
     "weights": "find a model, download it if need be, and record its checksums",
     "export": "write a result in a format of other tools",
     "figures": "draw pictures of a result",
+    "neighbors": "find the most similar sequences of a result",
+    "probe": "score a linear probe on the vectors of a result",
     "show": "show what a result holds and how to read it",
 }
 

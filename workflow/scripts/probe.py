@@ -1,0 +1,11 @@
+"""Score a linear probe on the vectors of a result: the command `seqmill probe`, without an installation."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from seqmill import commands
+
+if __name__ == "__main__":
+    commands.run("probe")
