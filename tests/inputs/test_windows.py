@@ -60,6 +60,7 @@ def test_the_settings_follow_what_the_model_was_trained_on():
 def test_what_the_fingerprint_has_tells_them_apart():
     treatments = [Treatment(), TEN, Treatment(WINDOW, 10, 4), Treatment(TRUNCATE, 10), Treatment(TRUNCATE, 11)]
     assert len({treatment.name for treatment in treatments}) == len(treatments)
+    assert [Treatment.read(treatment.name) for treatment in treatments] == treatments
     # What is refused changes nothing of what is not.
     assert Treatment(ERROR, 10).name == Treatment().name == "full"
 

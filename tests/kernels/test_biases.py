@@ -73,7 +73,7 @@ def test_standard_attention_adds_the_bias_some_queries_at_a_time(monkeypatch, ki
     query, key, value = torch.randn(3, 145, 12, 8)
     bias = biases.example(kind, 12, CPU)
     found = sdpa.attend(query, key, value, own, 0.3, bias)
-    assert (found.double() - plain(query, key, value, own, 0.3, bias)).abs().max() < 1e-6
+    assert (found.double() - plain(query, key, value, own, 0.3, bias)).abs().max() < 3e-6
 
 
 def test_standard_attention_takes_the_bias_whole_in_half_precision():
@@ -135,6 +135,7 @@ for sizes in sys.argv[1:]:
 """
 
 
+@pytest.mark.slow
 def test_the_triton_kernel_agrees_with_standard_attention():
     """The longest are longer than the table's reach and a tile on both sides."""
     run(COMPARE, "1x64x330", "3x20x250", "2x128x330", "12x16x100", "15x16x70", TRITON_INTERPRET="1")

@@ -4,6 +4,7 @@ import gzip
 import shutil
 
 import pandas as pd
+import pytest
 import yaml
 from Bio.SeqIO.FastaIO import SimpleFastaParser
 from paths import PROTEOME, REPOSITORY
@@ -14,6 +15,7 @@ PROTEINS = REPOSITORY / ".test/proteins.fasta"
 NOT_KEPT = shutil.ignore_patterns("results", "logs", ".snakemake")
 
 
+@pytest.mark.slow
 def test_the_test_directory_runs_as_its_configuration_says(project):
     """`snakemake --directory .test --cores 2`, literally."""
     shutil.copytree(REPOSITORY / ".test", project.folder / ".test", ignore=NOT_KEPT)

@@ -3,6 +3,7 @@
 import h5py
 import numpy as np
 import pandas as pd
+import pytest
 from refusals import listing
 
 HOSTILE_NAMES = [
@@ -52,6 +53,7 @@ HOSTILE_IDS = [
 ]
 
 
+@pytest.mark.slow
 def test_hostile_names_go_through_the_whole_workflow(fresh_project, tmp_path, demo_model):
     """One run with every name as a file, as a model folder and, in it, as ids; each id twice for its own sequence.
 

@@ -90,6 +90,7 @@ def test_the_importers_default_target_stays_his(importer):
     assert "own" in rules(importer)
 
 
+@pytest.mark.slow
 def test_twice_at_once_and_nothing_leaks(importer, undisturbed):
     """The second one reads what a rule of the importer makes. The importer's own rule writes what it sees of the shell."""
     importer.sections([])
@@ -134,6 +135,7 @@ def from_git(importer, repository):
     return importer
 
 
+@pytest.mark.slow
 def test_from_git_with_the_library_of_the_environment(from_git):
     from_git.environment = {"PYTHONPATH": str(REPOSITORY / "workflow")}
     done = from_git.snakemake()

@@ -1,6 +1,6 @@
 """The profiles in a fresh checkout, as they are shipped."""
 
-RULES = ["check", "embed", "embed", "merge", "shard", "weights"]
+RULES = ["check", "embed", "embed", "figures", "merge", "shard", "weights"]
 
 
 def test_the_slurm_profile_works_as_written(project):

@@ -21,6 +21,7 @@ from seqmill.analysis.vectors import Vectors
 from seqmill.api.embed import embed
 from seqmill.errors import UserError
 from seqmill.inputs.fasta import look_at
+from seqmill.inputs.windows import FULL, WINDOW, Treatment
 from seqmill.models import hub
 from seqmill.outputs.names import EMBEDDINGS
 
@@ -156,12 +157,10 @@ def _settings_of(database: Vectors, moved: str | os.PathLike[str] | None) -> dic
         raise UserError(f"{error} (it made {database.path}; if it was moved, give its folder with --model)") from None
     if found.checksum != attributes["checksum"]:
         raise UserError(f"model {found.name}: is another one than that of {database.path}, or was changed since")
-    if (long := str(attributes.get("long", "full"))) != "full":
-        raise UserError(
-            f"{database.path}: its long sequences were not embedded whole ({long}); embed the queries with the same settings, "
-            "and give that result"
-        )
+    treatment = Treatment.read(str(attributes.get("long", FULL)))
     return {
+        **({"long": treatment.long, "max_length": treatment.longest} if treatment.longest else {}),
+        **({"overlap": treatment.overlap} if treatment.long == WINDOW else {}),
         "model": found.name,
         "revision": None if moved is not None else revision,
         "dtype": str(attributes["dtype"]),

@@ -44,5 +44,7 @@ def run(args: argparse.Namespace) -> None:
     model = album.model_of(args.embeddings)
     family = registry.published_by(model) or registry.of_folder(Path(model))
     members = family.alphabet.members if family else "letters"
-    album.write(album.Result(args.embeddings, args.index, args.metas, members, args.metadata, args.color), args.output)
+    trained = round(family.trained * family.letters_per_token) if family else None
+    result = album.Result(args.embeddings, args.index, args.metas, members, args.metadata, args.color, trained)
+    album.write(result, args.output)
     print(f"pictures of {args.embeddings} are in {args.output}")

@@ -1,5 +1,6 @@
 """What becomes of long sequences: embedded whole, in overlapping windows, or cut off; in tokens, special ones excluded."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -52,6 +53,12 @@ class Treatment:
         """As the fingerprint has it. A file without sequences that are too long is embedded in full."""
         words = {WINDOW: f"{WINDOW} {self.longest} overlap {self.overlap}", TRUNCATE: f"{TRUNCATE} {self.longest}"}
         return words.get(self.long, FULL)
+
+    @classmethod
+    def read(cls, name: str) -> "Treatment":
+        """The treatment of a result with this `name` in its fingerprint."""
+        long, *numbers = re.findall(r"[a-z]+(?= \d)|^[a-z]+|\d+", name.replace(" overlap", ""))
+        return cls(long, *map(int, numbers))
 
     def pieces(self, counts: np.ndarray) -> "Pieces":
         """The pieces of sequences of so many content tokens, (S,)."""

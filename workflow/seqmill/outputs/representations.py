@@ -86,17 +86,17 @@ def _per_sequence(meaning: str, compute: Callable, join: Callable, **details: ob
 
 # The names that users write; they are part of a result's fingerprint.
 REPRESENTATIONS = {
-    "mean": _per_sequence("the mean over residues (DNA: tokens), without special tokens", _mean, joins.mean),
-    "mean_all": _per_sequence("the mean over all tokens, special ones too", _mean_all, joins.mean, counts_special=True),
-    "max": _per_sequence("the largest value of each dimension over residues", _maximum, joins.maximum),
+    "mean": _per_sequence("mean over residues (DNA: tokens)", _mean, joins.mean),
+    "mean_all": _per_sequence("mean over all tokens, special ones too", _mean_all, joins.mean, counts_special=True),
+    "max": _per_sequence("largest values over residues", _maximum, joins.maximum),
     "std": _per_sequence(
-        "the standard deviation over residues (divided by their number)",
+        "standard deviation over residues (divisor: their number)",
         _mean_and_variance,
         joins.standard_deviation,
         parts=2,
     ),
-    "cls": _per_sequence("the state of the token before the sequence", _first_token, joins.first, needs=LEADING),
-    "bos": _per_sequence("an older name of cls", _first_token, joins.first, needs=LEADING),
-    "eos": _per_sequence("the state of the token behind it", _last_token, joins.last, needs=TRAILING),
-    "residues": Representation(TOKEN, "every residue's (DNA: token's) own state, which is large", _residues, join=None),
+    "cls": _per_sequence("state of the token before them", _first_token, joins.first, needs=LEADING),
+    "bos": _per_sequence("older name of cls", _first_token, joins.first, needs=LEADING),
+    "eos": _per_sequence("state of the token behind them", _last_token, joins.last, needs=TRAILING),
+    "residues": Representation(TOKEN, "each one's state: large", _residues, join=None),
 }
