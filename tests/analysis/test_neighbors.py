@@ -88,6 +88,7 @@ def test_of_residues_alone_the_means_are_compared(tmp_path):
     assert table["similarity"][0] == pytest.approx((unit[[1, 2, 3, 5]] @ unit[0]).max())
 
 
+@pytest.mark.slow
 def test_a_fasta_file_is_embedded_as_the_result_was(small_run, small_fasta, tmp_path):
     """Each finds itself; the twin finds the first record with its sequence."""
     done = processes.run(

@@ -203,6 +203,7 @@ def test_labels_that_do_not_fit_are_refused_in_a_sentence(folder, tmp_path):
     assert "'p0' has 3 letters, not" in refusal(probe, folder, table, fasta=[other])
 
 
+@pytest.mark.slow
 def test_the_command_writes_tables_and_a_picture(folder, tmp_path):
     table = write_labels(tmp_path / "labels.tsv", NUMBERS)
     flags = ["--embeddings", folder, "--labels", table, "--fasta", folder / "input.fasta", "--folds", "2"]

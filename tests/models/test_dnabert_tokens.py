@@ -88,6 +88,7 @@ def test_poor_nucleotides_are_no_proteins(tmp_path, content):
     assert len(read(tmp_path / "x.fasta", b">x\n" + content + b"\n", "replace")) == 1
 
 
+@pytest.mark.slow
 def test_tokens_are_those_of_the_library_one_by_one(model, tokenizer):
     """Across the borders of what is handed over at once, in any order."""
     random = np.random.default_rng(0)

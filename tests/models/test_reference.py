@@ -38,7 +38,7 @@ pytestmark = pytest.mark.slow
 def records():
     """Some proteins of all lengths, and some of the longest."""
     known = sorted(read_records(FASTA, PROTEIN, "replace"), key=lambda record: len(record.sequence))
-    return list({record.id: record for record in [*known[::150], *known[-250::25], *known[-8:]]}.values())
+    return list({record.id: record for record in [*known[::300], *known[-250::25], *known[-8:]]}.values())
 
 
 @pytest.fixture(scope="module")
@@ -76,13 +76,13 @@ def expected(model, sequence: str, settings: dict) -> dict[int, tuple[np.ndarray
         sequence = sequence[:longest]
     parts = windows(len(sequence), longest, overlap) if long == "window" else [(0, len(sequence))]
     computed = [states(model, sequence[start:stop]) for start, stop in parts]
+    nearest = []
+    for place in range(len(sequence)):
+        inside = [number for number, (start, stop) in enumerate(parts) if start <= place < stop]
+        nearest.append(min(inside, key=lambda number: abs(place + 0.5 - sum(parts[number]) / 2)))
     found = {}
     for layer in LAYERS:
-        rows = []
-        for place in range(len(sequence)):
-            inside = [number for number, (start, stop) in enumerate(parts) if start <= place < stop]
-            nearest = min(inside, key=lambda number: abs(place + 0.5 - sum(parts[number]) / 2))
-            rows.append(computed[nearest][layer][1 + place - parts[nearest][0]])
+        rows = [computed[n][layer][1 + place - parts[n][0]] for place, n in enumerate(nearest)]
         found[layer] = computed[0][layer][0], np.array(rows), computed[-1][layer][-1]
     return found
 

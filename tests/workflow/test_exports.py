@@ -6,6 +6,8 @@ import pytest
 from embeddings import read_embeddings
 from refusals import assert_refused
 
+pytestmark = pytest.mark.slow
+
 FORMATS = ["biotrainer", "npy", "parquet"]
 
 

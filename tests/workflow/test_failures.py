@@ -3,6 +3,7 @@
 import json
 
 import damage
+import pytest
 from embeddings import assert_same_embeddings, read_meta
 from paths import INJECTION
 
@@ -15,6 +16,7 @@ def finished_files(project):
     return [name for name in project.results() if not name.startswith(("oom/", "shards/")) and ".partial/" not in name]
 
 
+@pytest.mark.slow
 def test_a_killed_job_and_one_out_of_memory_run_only_that_shard_again(sharded, undisturbed):
     """One shard fails twice: the kernel kills it, as SLURM does for its limits, then it runs out of GPU memory.
 

@@ -4,6 +4,8 @@ import pytest
 
 from seqmill.planning.pictures import WORDS
 
+pytestmark = pytest.mark.slow
+
 FIGURES = [("figures", None)]
 TABLE = {"metadata": "table.tsv", "color": "kind"}
 

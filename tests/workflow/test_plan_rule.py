@@ -3,6 +3,8 @@
 import pytest
 from test_module import SECTION, imported, importer  # noqa: F401 -- a fixture
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_plan_is_printed_each_time_and_changes_nothing(finished):
     before = finished.results()
