@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import processes
 import pytest
 from matplotlib.image import imread
@@ -123,3 +124,19 @@ def test_half_a_million_sequences_are_a_sample_in_bounded_time(tmp_path):
     assert "50,000 sequences, a random sample of 500,000" in words(tmp_path / "map.svg")
     assert (tmp_path / "map.svg").stat().st_size < 2e6
     assert imread(tmp_path / "map.png").shape[1] >= 1350
+
+
+def test_lengths_within_a_decade_have_no_other_labels_than_those_of_ticks(tmp_path):
+    """Of a logarithmic axis without whole decades matplotlib labels minor ticks as well, in formulas."""
+    index = tmp_path / "index.parquet"
+    pd.DataFrame({"length": [60, 100, 156, 220, 470, 560, 935]}).to_parquet(index)
+    style.prepare()
+    made = lengths.draw(lengths.count(index), "residues", limit=1022)
+    made.savefig(tmp_path / "x.svg")
+    text = (tmp_path / "x.svg").read_text()
+    assert "mathdefault" not in text
+    # What lies beyond the axis is not in the legend.
+    assert "trained on" not in text
+    made = lengths.draw(lengths.count(index), "residues", limit=512)
+    made.savefig(tmp_path / "y.svg")
+    assert "trained on up to 512" in (tmp_path / "y.svg").read_text()

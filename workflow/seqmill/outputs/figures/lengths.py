@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow.parquet as parquet
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from seqmill.outputs.figures import style
 from seqmill.outputs.figures.words import counted, percent
@@ -113,11 +113,13 @@ def draw(lengths: Lengths, members: str, limit: int | None = None) -> Figure:
         _histogram(axes, lengths, at, in_letters)
         axes.set_ylabel(f"{label} per bar")
         axes.axvline(median, color=style.TEXT, linewidth=1, linestyle="--", label=f"median {median:,}")
-        if limit:
+        if limit and at[0] < limit < at[-1]:
             axes.axvline(limit, color=style.PINK, linewidth=1.5, linestyle=":", label=f"trained on up to {limit:,}")
     if is_logarithmic:
         lower.set_xscale("log")
         lower.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        # Within a decade the minor ticks would have labels, too.
+        lower.xaxis.set_minor_formatter(NullFormatter())
     lower.set_xlim(at[0], at[-1])
     lower.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
     lower.set_xlabel(f"length ({members}{', logarithmic' if is_logarithmic else ''})")
