@@ -86,7 +86,9 @@ def _shards(plan: Plan) -> str:
     count = len(made.sequences)
     if count == 1:
         return "1, a job for all"
-    text = f"{count:,}, of {made.sequences.min():,} to {made.sequences.max():,} sequences; predicted imbalance {made.imbalance:.1%}"
+    least, most = made.sequences.min(), made.sequences.max()
+    sizes = f"{most:,}" if least == most else f"{least:,} to {most:,}"
+    text = f"{count:,}, of {sizes} sequences; predicted imbalance {made.imbalance:.1%}"
     if made.imbalance > 0.1:
         text += ": the longest sequences keep one shard busy when the others are done"
     return text

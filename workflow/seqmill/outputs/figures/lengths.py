@@ -123,7 +123,8 @@ def draw(lengths: Lengths, members: str, limit: int | None = None) -> Figure:
     lower.set_xlim(at[0], at[-1])
     lower.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
     lower.set_xlabel(f"length ({members}{', logarithmic' if is_logarithmic else ''})")
-    upper.legend(loc="upper right", frameon=False)
+    # Over the lines, which would run through its words.
+    upper.legend(loc="best", framealpha=0.9, edgecolor="none")
     return made
 
 
