@@ -218,6 +218,7 @@ def embed(small_fasta, tiny_model, tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_lines_go_past_the_log_and_on_in_a_retry(embed):
     read_end, write_end = os.pipe()
     done = embed(write_end)
@@ -233,6 +234,7 @@ def test_lines_go_past_the_log_and_on_in_a_retry(embed):
     assert all(line.startswith("shard 0: ") for line in lines)
 
 
+@pytest.mark.slow
 def test_a_job_goes_on_when_nobody_watches_any_longer(embed):
     read_end, write_end = os.pipe()
     os.close(read_end)

@@ -143,6 +143,7 @@ def test_on_oom_retry_tries_again_in_this_process(tiny_model, small_fasta, tmp_p
     assert caplog.text.count("retry 3 of 3") == 1
 
 
+@pytest.mark.slow
 def test_the_first_import_of_torch_may_be_its_own(tiny_model):
     """A fresh process, with a setting that must come before PyTorch; then again, where it is in force already."""
     program = (

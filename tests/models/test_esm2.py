@@ -82,6 +82,7 @@ def test_intermediate_layers_agree_too(demo, reference, mixed, layer):
 
 
 @pytest.mark.parametrize("size", ["8M", "35M", "150M"], ids=["8M-head16", "35M-head24", "150M-head32"])
+@pytest.mark.slow
 def test_agrees_with_transformers_at_real_sizes(tmp_path, size):
     write(size, tmp_path)
     records = proteins([40, 7, 90], seed=1)

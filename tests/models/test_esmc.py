@@ -84,6 +84,7 @@ def test_agrees_with_the_authors_code(name):
 
 
 @pytest.mark.parametrize("size", SIZES)
+@pytest.mark.slow
 def test_agrees_with_transformers_at_real_sizes(tmp_path, size):
     reference = transformers_model(*SIZES[size])
     reference.save_pretrained(tmp_path)

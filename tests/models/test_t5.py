@@ -145,6 +145,7 @@ def test_every_distance_has_transformers_bucket(count, reach):
     [(PROTT5_XL, 1), (ANKH_BASE, 2), (ANKH2_LARGE, 1)],
     ids=["ProtT5", "Ankh base", "Ankh2 large"],
 )
+@pytest.mark.slow
 def test_agrees_with_transformers_at_real_sizes(tmp_path, sizes, layers):
     agree(t5_models.write(tmp_path, num_layers=layers, **sizes), [40, 7, 300], range(layers + 1))
 

@@ -12,6 +12,8 @@ from paths import FAMILIES
 from seqmill.inputs.alphabet import NUCLEOTIDE
 from seqmill.inputs.fasta import read_records
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def nucleotides(tmp_path_factory, fresh_project):

@@ -163,6 +163,7 @@ def test_a_module_without_a_configuration_is_one_sentence(importer):
     assert "Traceback" not in done.stdout
 
 
+@pytest.mark.slow
 def test_a_checkout_is_run_from_elsewhere_without_a_configuration_file(tmp_path, small_fasta, tiny_model):
     shutil.copy(small_fasta, tmp_path / "proteins.fasta")
     config = [

@@ -12,6 +12,8 @@ from small_run import SmallRun
 from seqmill.inputs.alphabet import PROTEIN
 from seqmill.inputs.fasta import read_records
 
+pytestmark = pytest.mark.slow
+
 
 def write(path, records) -> None:
     path.write_text("".join(f">{record.id} {record.description}\n{record.sequence.decode()}\n" for record in records))
