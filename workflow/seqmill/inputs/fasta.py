@@ -259,7 +259,7 @@ def _complaint(
         advice = setting("invalid", "replace", path)
         return f"has {_describe(wrong, sequence, alphabet)}; correct it, or {advice}"
     if alphabet.longest is not None and len(sequence) > alphabet.longest:
-        advice = setting("long", "window or truncate", path)
+        advice = setting("long", "window", path)
         return (
             f"has {len(sequence):,} {alphabet.members}, and {alphabet.longest:,} is the most that {alphabet.limit}; {advice}, "
             "or shorten it or leave it out"
