@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 from disks import disk
 from refusals import SCRIPTS, assert_refused, refusal, run_python
-from results import ATTRIBUTES, DESCRIPTIONS, IDS, LENGTHS, ROWS, VECTORS, index, parts, write_result
+from sample_result import ATTRIBUTES, DESCRIPTIONS, IDS, LENGTHS, ROWS, VECTORS, index, parts, write_result
 
 from seqmill.outputs import export as exporting
 from seqmill.outputs.export import export

@@ -6,7 +6,7 @@ import sysconfig
 from pathlib import Path
 
 import pytest
-from results import IDS, LENGTHS, write_result
+from sample_result import IDS, LENGTHS, write_result
 
 from seqmill.outputs.export import export
 
