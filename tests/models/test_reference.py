@@ -38,7 +38,7 @@ pytestmark = pytest.mark.slow
 def records():
     """Some proteins of all lengths, and some of the longest."""
     known = sorted(read_records(FASTA, PROTEIN, "replace"), key=lambda record: len(record.sequence))
-    return list({record.id: record for record in [*known[::300], *known[-250::25], *known[-8:]]}.values())
+    return list({record.id: record for record in [*known[::600], *known[-250::50], *known[-6:]]}.values())
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +107,7 @@ def test_everything_is_what_transformers_and_plain_loops_give(name, records, fas
     half = settings.get("storage") == "float16"
     limit = 1e-3 if half else 2e-5
     longest = settings.get("max_length", LONGEST)
-    assert sum(len(record.sequence) > longest for record in records) > 5
+    assert sum(len(record.sequence) > longest for record in records) >= 5
     for row, record in enumerate(records):
         sequence = record.sequence.decode()
         for layer, (first, rows, last) in expected(model, sequence, settings).items():
