@@ -8,11 +8,13 @@ import torch
 from made_results import write_result
 from paths import SCRIPTS
 from refusals import refusal, written
+from small_run import embed
 
 import seqmill
 from seqmill.analysis.neighbors import Sizes
 from seqmill.analysis.neighbors import neighbors as tables_of
-from seqmill.analysis.vectors import Vectors
+from seqmill.analysis.vectors import Vectors, poolable
+from seqmill.outputs.embedding_file import EmbeddingFile
 
 RANDOM = np.random.default_rng(1)
 CPU = torch.device("cpu")
@@ -142,3 +144,15 @@ def test_a_model_that_is_not_there_or_another_is_refused(few, tiny_model, tmp_pa
     windows = write_result(tmp_path / "windows", {"mean": FEW}, SEQUENCES, model=str(tiny_model), long="window")
     assert "is another one than" in refusal(seqmill.neighbors, windows, fasta)
     assert "cannot be read" in refusal(seqmill.neighbors, few, tmp_path / "none.fasta")
+
+
+def test_what_was_done_to_sequences_is_no_vector(tmp_path, tiny_model):
+    """A result in windows stores how many there were, a number per sequence."""
+    fasta = tmp_path / "x.fasta"
+    fasta.write_text(f">long\n{'MKVLAT' * 10}\n>short\nMKV\n")
+    for pooling, expected in ((("mean", "max"), ["mean", "max"]), (("residues",), ["residues"])):
+        folder = tmp_path / pooling[0]
+        assert embed(tiny_model, fasta, folder, pooling=pooling, long="window", max_length=20) == 0
+        with EmbeddingFile(folder / "embeddings.h5") as file:
+            assert "windows" in file.extents
+            assert sorted(dataset.name for dataset in poolable(file)) == sorted(expected)

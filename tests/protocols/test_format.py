@@ -16,6 +16,7 @@ from refusals import SCRIPTS, assert_refused, refusal, run_python
 from sample_result import ATTRIBUTES, DESCRIPTIONS, IDS, LENGTHS, ROWS, VECTORS, index, parts, write_result
 
 from seqmill.outputs import export as exporting
+from seqmill.outputs.datasets import Dataset
 from seqmill.outputs.export import export
 from seqmill.outputs.formats import FORMATS, biotrainer, h5_per_id, source, tsv
 
@@ -215,6 +216,19 @@ def test_an_interrupted_export_leaves_nothing_and_the_next_one_cleans_up(result,
 
 def interrupted(*_):
     raise KeyboardInterrupt
+
+
+def test_what_was_done_to_sequences_is_a_column_of_the_index_and_no_vector(tmp_path):
+    windows = Dataset("windows", "windows", "sequence", None, 1, np.dtype("i4"))
+    values = write_result(tmp_path / "result", [VECTORS[0], windows])
+    table = pd.read_parquet(tmp_path / "result/index.parquet").assign(windows=values["windows"][:, 0])
+    table.to_parquet(tmp_path / "result/index.parquet", index=False)
+    for name in ("parquet", "npy"):
+        export(tmp_path / "result/embeddings.h5", tmp_path / "result/index.parquet", name, tmp_path / name)
+    found = pd.read_parquet(tmp_path / "parquet/embeddings.parquet")
+    assert found.columns.tolist() == [*table.columns, VECTORS[0].name]
+    assert found["windows"].tolist() == values["windows"][:, 0].tolist()
+    assert [path.name for path in (tmp_path / "npy").glob("*.npy")] == [f"{VECTORS[0].name}.npy"]
 
 
 def test_nothing_is_replaced(result, tmp_path):

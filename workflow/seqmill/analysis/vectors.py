@@ -9,10 +9,10 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from seqmill.errors import UserError
-from seqmill.outputs import result
 from seqmill.outputs.datasets import Dataset
 from seqmill.outputs.embedding_file import EmbeddingFile, cut
 from seqmill.outputs.names import INDEX
+from seqmill.outputs.opening import find, opened
 
 
 class Vectors:
@@ -33,10 +33,8 @@ class Vectors:
     """
 
     def __init__(self, path: str | os.PathLike[str], pooling: str | None = None, layer: int | None = None):
-        # It says in a sentence what is wrong with a file.
-        with result.open(path) as opened:
-            self.path: Path = opened.path
-        self._file = EmbeddingFile(self.path)
+        self.path = find(Path(path)) if Path(path).is_dir() else Path(path)
+        self._file = opened(self.path)
         self.attributes = self._file.attributes
         try:
             self.dataset = _chosen(poolable(self._file), pooling, layer, self.path)
@@ -121,8 +119,8 @@ class Vectors:
 
 def poolable(file: EmbeddingFile) -> list[Dataset]:
     """The datasets that give a vector per sequence; the states per token only where there is no other."""
-    pooled = [dataset for dataset in file.datasets if not dataset.is_per_token]
-    return pooled or [dataset for dataset in file.datasets if dataset.dtype.kind == "f"]
+    computed = [dataset for dataset in file.datasets if dataset.is_computed]
+    return [dataset for dataset in computed if not dataset.is_per_token] or computed
 
 
 def _chosen(stored: list[Dataset], pooling: str | None, layer: int | None, path: Path) -> Dataset:

@@ -30,8 +30,10 @@ def export(embeddings: Path, index: Path | None, name: str, folder: Path, fasta:
     form = FORMATS[name]
     module = importlib.import_module(f"seqmill.outputs.formats.{form.module}")
     with Source(embeddings, index, fasta) as source:
-        datasets = [dataset for dataset in source.file.datasets if dataset.per in form.takes]
-        left_out = [dataset.name for dataset in source.file.datasets if dataset not in datasets]
+        # What was done to each sequence is a column of the index, too, which goes along.
+        stored = [dataset for dataset in source.file.datasets if dataset.name not in source.schema.names]
+        datasets = [dataset for dataset in stored if dataset.per in form.takes]
+        left_out = [dataset.name for dataset in stored if dataset not in datasets]
         if not datasets:
             raise UserError(
                 f"{embeddings}: holds {', '.join(left_out)} only, and {name} takes one vector per sequence; take "
