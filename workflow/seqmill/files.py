@@ -24,17 +24,10 @@ def write_atomically(path: Path, sync: bool = True) -> Iterator[Path]:
     Raises:
         UserError: the disk is full.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    remove_leftovers(path)
-    try:
-        with reports_full_disk(path.parent):
-            yield temporary
-            if sync:
-                with temporary.open("rb") as handle:
-                    os.fsync(handle.fileno())
-            temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with _renamed(path) as temporary:
+        yield temporary
+        if sync:
+            _sync(temporary)
 
 
 @contextmanager
@@ -46,18 +39,37 @@ def write_folder_atomically(path: Path) -> Iterator[Path]:
     Raises:
         UserError: the disk is full.
     """
+    with _renamed(path) as temporary:
+        temporary.mkdir()
+        yield temporary
+        for file in temporary.iterdir():
+            _sync(file)
+
+
+@contextmanager
+def _renamed(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path` for a file or a folder, which takes its place at the end."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     remove_leftovers(path)
     try:
         with reports_full_disk(path.parent):
-            temporary.mkdir()
             yield temporary
-            for file in temporary.iterdir():
-                with file.open("rb") as handle:
-                    os.fsync(handle.fileno())
             temporary.replace(path)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        _remove(temporary)
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as handle:
+        os.fsync(handle.fileno())
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def remove_leftovers(path: Path) -> None:
@@ -65,10 +77,7 @@ def remove_leftovers(path: Path) -> None:
     temporary = re.compile(rf"\.{re.escape(path.name)}\.\d+\.tmp")
     for other in path.parent.iterdir():
         if temporary.fullmatch(other.name):
-            if other.is_dir():
-                shutil.rmtree(other, ignore_errors=True)
-            else:
-                other.unlink(missing_ok=True)
+            _remove(other)
 
 
 @contextmanager

@@ -67,11 +67,7 @@ class Task:
         """
         config, name = source.config, str(dtype).removeprefix("torch.")
         layers = datasets.resolve_layers(settings.layers, config.layer_count)
-        pooling = tuple(
-            dict.fromkeys(
-                p for asked in settings.pooling for p in (source.family.pooling if asked == AUTO else [asked])
-            )
-        )
+        pooling = source.family.chosen(settings.pooling, AUTO)
         _refuse_missing_tokens(pooling, source)
         storage = None if settings.storage == AUTO else settings.storage
         single_letters = source.tokenizer.single_letters
@@ -140,9 +136,9 @@ class Task:
 
     def done_to_sequences(self) -> dict[str, np.ndarray]:
         """What was done to each record, (N,) in the file's order, by the name of the dataset that has it."""
-        known = self.known(0, self.sequences.distinct)
-        per_sequence = (dataset.name for dataset in self.datasets if not (dataset.is_computed or dataset.is_per_token))
-        return {name: self.sequences.in_file_order(known[name][:, 0]) for name in per_sequence}
+        known = {WINDOWS: self.pieces.numbers, EMBEDDED: self.embedded_letters}
+        stored = (dataset.name for dataset in self.datasets if dataset.name in known)
+        return {name: self.sequences.in_file_order(known[name].astype(np.int32)) for name in stored}
 
     @property
     def _all_counts(self) -> np.ndarray:

@@ -250,6 +250,10 @@ class Family:
     trained: int = 1022
     letters_per_token: float = 1.0
 
+    def chosen(self, asked: Sequence[str], auto: str) -> tuple[str, ...]:
+        """The representations that are asked for, without repeats; `auto` stands for those that the authors take."""
+        return tuple(dict.fromkeys(p for name in asked for p in (self.pooling if name == auto else [name])))
+
     def treated(self, treatment: Treatment) -> "tuple[Alphabet, Cost]":
         """Alphabet and cost where long sequences are treated so."""
         return (

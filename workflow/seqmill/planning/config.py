@@ -135,8 +135,7 @@ def _resolved(config: dict[str, Any], name: str) -> Any:
 def chosen_pooling(config: dict[str, Any]) -> list[str]:
     """The representations that the configuration asks for, with those that the family chooses."""
     value = config["model"]["pooling"]
-    asked = [value] if isinstance(value, str) else value
-    return list(dict.fromkeys(p for name in asked for p in (family(config).pooling if name == AUTO else [name])))
+    return list(family(config).chosen([value] if isinstance(value, str) else value, AUTO))
 
 
 def performance_flags(config: dict[str, Any]) -> str:
