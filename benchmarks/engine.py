@@ -20,6 +20,7 @@ from errors import packed
 from seqmill.inputs.fasta import Record
 from seqmill.inputs.sequences import Sequences
 from seqmill.kernels.timing import gpu_seconds
+from seqmill.models.family import flops
 
 # How often the first input is repeated: enough for ten seconds, for the model that the peers have a minute.
 REPEATS = {"8M": 15, "35M": 8, "150M": 4, "650M": 7, "3B": 1, "15B": 1}
@@ -46,7 +47,7 @@ class EngineBench(Bench):
             size,
             source,
             residues_per_s=round(lengths.sum() / took),
-            **{"TFLOP/s": round(model.flops(batches.token_counts) / took / 1e12, 2)},
+            **{"TFLOP/s": round(flops(model.config, batches.token_counts) / took / 1e12, 2)},
             attention=model.kernels.attention.version,
             batch_size=32_768,
             every=2 * EVERY.get(size, 1),

@@ -212,7 +212,9 @@ def largest(case: Case, recommended: int, model: str, fasta: Path) -> int:
         load(source, dtype, device, settings.attention), device, task.datasets, settings.streams, settings.pin_memory
     )
     batches = partial(PackedBatches, task.sequences, task.tokens, source.tokenizer, fill=True)
-    Trials(pipeline, settings, "", dtype, batches).compiled()
+    trials = Trials(task, device, settings, "", partial(batches, first=0), None)
+    trials.begin(pipeline)
+    trials.compiled()
     fits = 0
     for step in STEPS:
         tokens = int(step * recommended)

@@ -21,6 +21,7 @@ from seqmill.inputs.sequences import Sequences
 from seqmill.kernels import attention
 from seqmill.kernels.interface import NotAvailable
 from seqmill.kernels.needs import AttentionNeeds
+from seqmill.kernels.packing import Packing
 from seqmill.outputs.datasets import resolve
 
 pytestmark = [
@@ -120,7 +121,7 @@ def test_streams_and_pinning_change_no_bit(sequences):
 def test_auto_takes_flash_attention_and_says_so(caplog):
     with caplog.at_level(logging.INFO):
         kernel = attention.choose("auto", NEEDS, torch.device("cuda"), torch.bfloat16)
-    assert kernel.name == FLASH[-1]
+    assert kernel.name == "torch"
     assert f"FlashAttention-2: enabled ({kernel.version})" in caplog.text
 
 
@@ -130,10 +131,33 @@ def test_auto_falls_back_in_float32_and_warns(caplog):
     assert "FlashAttention-2 not available (it has no float32 kernel" in caplog.text
 
 
-def test_a_broken_flash_attn_is_not_chosen(monkeypatch):
-    monkeypatch.setattr(attention, "_flash_attn", lambda: lambda query, *_: torch.zeros_like(query))
-    monkeypatch.setattr(attention, "installed_flash_attn", lambda: "2.8.3")
-    assert attention.choose("auto", NEEDS, torch.device("cuda"), torch.bfloat16).name == "torch"
+def test_a_kernel_that_computes_something_else_is_passed_over(monkeypatch):
+    monkeypatch.setattr(attention, "_torch_flash", lambda query, *_: torch.zeros_like(query))
+    monkeypatch.setattr(attention, "installed_flash_attn", lambda: None)
+    assert attention.choose("auto", NEEDS, torch.device("cuda"), torch.bfloat16).name == "sdpa"
+
+
+def test_pytorchs_kernel_is_the_one_behind_its_public_function():
+    from torch.nn.attention.varlen import varlen_attn
+
+    qkv = torch.randn(300, 3, 4, 64, device="cuda", dtype=torch.bfloat16).unbind(1)
+    cu_seqlens = torch.tensor([0, 200, 300], dtype=torch.int32, device="cuda")
+    own = attention._torch_flash(*qkv, Packing(cu_seqlens, 200, np.array([200, 100])), 0.1)
+    with torch.inference_mode():
+        assert torch.equal(own, varlen_attn(*qkv, cu_seqlens, cu_seqlens, 200, 200, scale=0.1))
+
+
+def test_a_second_job_measures_nothing_again(tmp_path):
+    """And chooses the same; its kernels are tried out nevertheless."""
+    cache = {"TRITON_CACHE_DIR": str(tmp_path / "cache")}
+    said = [embed(tmp_path / name, "--compile", "on", **cache)[1] for name in ("one", "two")]
+    settings = [json.loads((tmp_path / name / "meta.json").read_text())["settings"] for name in ("one", "two")]
+    assert settings[0] == settings[1]
+    assert "times as fast here as" in said[0]
+    assert "times as fast here as" not in said[1]
+    (remembered,) = (tmp_path / "cache/seqmill").iterdir()
+    faster = json.loads(remembered.read_text())["found"]["attention"]
+    assert settings[1]["attention"] == {"torch": "PyTorch built-in", "triton": "seqmill's Triton kernel"}[faster]
 
 
 def test_expandable_segments_reach_the_allocator():

@@ -118,3 +118,39 @@ def test_long_sequences_take_longer_for_attention(tmp_path, shard, monkeypatch):
     assert long / short == pytest.approx(
         (20_002 * 10) * (1 + 20_002 / 2500) / (102 * 2_000) / (1 + 102 / 2500), rel=1e-2
     )
+
+
+@pytest.mark.parametrize(
+    ("shards", "gpus", "present", "expected"),
+    [
+        (8, 2, 2, 2),
+        (3, 2, 2, 1),
+        (2, 2, 2, 0),
+        # On a machine without GPUs jobs take no lock.
+        (8, 2, 0, 0),
+        # A run that may use two of four GPUs must not take a third.
+        (8, 2, 4, 0),
+        (8, 0, 0, 0),
+    ],
+)
+def test_jobs_stand_by_where_gpus_are_locked(monkeypatch, shards, gpus, present, expected):
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    monkeypatch.setattr(demand, "listed_gpus", lambda: present)
+    assert demand.standing_by(shards, gpus) == expected
+
+
+def test_none_stands_by_for_the_only_gpu_of_a_slurm_job(monkeypatch):
+    """It is taken without a lock."""
+    monkeypatch.setenv("SLURM_JOB_ID", "1")
+    monkeypatch.setattr(demand, "listed_gpus", lambda: 1)
+    assert demand.standing_by(8, 1) == 0
+    monkeypatch.setattr(demand, "listed_gpus", lambda: 2)
+    assert demand.standing_by(8, 2) == 2
+
+
+@pytest.mark.parametrize(
+    ("cores", "shards", "at_once", "expected"),
+    [(16, 8, 4, 4), (16, 2, 4, 8), (16, 8, 0, 2), (2, 8, 4, 1), (None, 8, 4, 8)],
+)
+def test_jobs_at_once_share_the_cores(cores, shards, at_once, expected):
+    assert demand.threads_per_shard(cores, shards, at_once) == expected

@@ -63,10 +63,12 @@ GPUS = demand.planned_gpus(config, workflow.is_main_process)
 SHARDS = range(demand.shard_count(config, GPUS))
 # None where a cluster runs the jobs.
 CORES = workflow.resource_settings.cores if workflow.is_main_process else None
+# Embed jobs at once: one per GPU, and on this machine some that wait for the next GPU that is free.
+AT_ONCE = GPUS + (demand.standing_by(len(SHARDS), GPUS) if CORES else 0)
 
 if config["performance"]["gpus"] != "auto" and not IMPORTED:
     # As `--resources gpu=N` would, which takes precedence.
-    workflow.global_resources.setdefault("gpu", GPUS)
+    workflow.global_resources.setdefault("gpu", AT_ONCE)
 
 # Where it is now: after parsing, an importing workflow's prefix is no longer known.
 RESULTS_FOLDER = located("<results>")

@@ -18,7 +18,7 @@ rule embed:
         f"<logs>/embed/{IN_ROUND}{{shard}}.benchmark.tsv"
     conda:
         "../../envs/seqmill.yaml"
-    threads: demand.threads_per_shard(CORES, len(SHARDS), GPUS)
+    threads: demand.threads_per_shard(CORES, len(SHARDS), AT_ONCE)
     resources:
         gpu=1,
         # Of the host. A profile's set-resources take precedence.

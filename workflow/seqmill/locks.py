@@ -15,7 +15,7 @@ from seqmill.errors import UserError
 log = logging.getLogger(__name__)
 
 # How often a waiting process looks again.
-POLL_SECONDS = 2
+POLL_SECONDS = 0.2
 # What network file systems answer that are mounted without locks.
 NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP)
 

@@ -253,7 +253,7 @@ OPTIONS = (
         "auto",
         "FlashAttention-2 from the flash-attn package, from PyTorch (torch), or seqmill's own in Triton, or standard "
         "attention (sdpa)",
-        "auto takes the first of flash-attn, torch and sdpa that works (DNABERT and T5: of flash-attn, DNABERT's only, triton "
+        "auto takes the first of torch, flash-attn and sdpa that works (DNABERT and T5: of triton, flash-attn, DNABERT's only, "
         "and sdpa), and where kernels are compiled triton if it is faster on this GPU; any other runs or is an error.",
     ),
     _speed(

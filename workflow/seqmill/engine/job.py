@@ -88,6 +88,7 @@ class Job:
         # Made while the model loads, where that takes time.
         tokens = source.tokenizer.tokens(sequences)
         with self.partial, self.progress, lease(self.settings.device) as device:
+            self.clock.mark("wait_s")
             try:
                 self._embed(source, sequences, tokens, treatment, device)
             except Exception as error:
@@ -130,10 +131,13 @@ class Job:
             torch.cuda.set_device(device)
         matmul_flops = devices.matmul_flops(device, task.dtype)
         self.clock.mark("device_s")
+        batches_of = partial(task.batches, fill=device.type == "cuda", first=max(state.done, sequences.known))
+        self.trials = Trials(task, device, settings, reason, batches_of, matmul_flops)
         model = load(source, task.dtype, device, settings.attention)
         self.clock.mark("load_s")
         self.pipeline = Pipeline(model, device, task.computed, settings.streams, settings.pin_memory)
-        batches = self._choose(settings, reason, max(state.done, sequences.known))
+        self._choose(settings)
+        batches = batches_of(self.choices["batch_size"].value)
         report.announce(task, device, self.choices, batches)
         self._begin(device)
         self.reuse.copy(task, self.partial)
@@ -166,24 +170,18 @@ class Job:
         asked = {name: getattr(self.settings, name) for name in ("batch_size", "attention", "compile")}
         return {**asked, "device": devices.describe(device)}
 
-    def _choose(self, settings: Settings, reason: str, done: int) -> PackedBatches:
-        """Settle everything that was left to choose; returns the batches of what is left of the shard."""
-        task, device = self.task, self.pipeline.device
-        batches = partial(task.batches, fill=device.type == "cuda", first=done)
-        self.trials = trials = Trials(self.pipeline, settings, reason, task.dtype, batches)
+    def _choose(self, settings: Settings) -> None:
+        """Settle everything that was left to choose."""
+        trials = self.trials
+        trials.begin(self.pipeline)
         # Known now, for the report of an out of memory; compiled kernels may bring another.
         self.choices["attention"] = trials.attention()
         self.choices["compile"] = trials.compiled()
-        self.choices["attention"] = trials.attention()
         self.clock.mark("compile_s")
         self.choices["batch_size"] = trials.batch_size()
+        self.choices["compile"], self.choices["attention"] = trials.compile, trials.attention()
         self.clock.mark("measure_s")
-        self.choices["dataloader_workers"] = tuning.workers(settings.dataloader_workers)
-        unused = "" if device.type == "cuda" else "without effect on the CPU"
-        self.choices["pin_memory"] = Choice(settings.pin_memory, unused)
-        self.choices["streams"] = Choice(settings.streams, unused)
-        self.choices["allocator"] = replace(self.choices["allocator"], reason=unused)
-        return batches(self.choices["batch_size"].value)
+        self.choices |= tuning.without_choice(settings, trials.device, self.choices["allocator"])
 
     def _begin(self, device: torch.device) -> None:
         """Open the partial result for rows."""

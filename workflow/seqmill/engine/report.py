@@ -26,6 +26,7 @@ from seqmill.inputs import outliers
 from seqmill.inputs.given import Given
 from seqmill.inputs.sequences import Sequences
 from seqmill.inputs.windows import Treatment
+from seqmill.models import family
 from seqmill.models.source import Source
 from seqmill.outputs.names import INDEX
 from seqmill.outputs.partial import State
@@ -39,6 +40,7 @@ IDLE_SHARE = 0.1
 NEXT = {
     "import_s": "reading the sequences",
     "read_s": "waiting for a device",
+    "wait_s": "starting the device",
     "device_s": "loading the model",
     "load_s": "trying out kernels",
     "compile_s": "measuring batch sizes",
@@ -198,7 +200,7 @@ def meta_content(
         matmul_flops: operations per second that this GPU reaches in matrix products; None on the CPU.
     """
     timing, sequences, device, cuda = pipeline.timing, task.sequences, pipeline.device, pipeline.device.type == "cuda"
-    flops = pipeline.model.flops(batches.token_counts, max(task.layers))
+    flops = family.flops(task.source.config, batches.token_counts, max(task.layers))
     busy_s = timing.compute_s if cuda else timing.steady_s
     residues = int(task.embedded_letters[batches.first :].sum())
     return {

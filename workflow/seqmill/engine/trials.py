@@ -2,24 +2,29 @@
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 
-from seqmill.engine import memory, tuning
+from seqmill.engine import device as devices
+from seqmill.engine import memory, report, tuning
 from seqmill.engine.batching import PackedBatches
+from seqmill.engine.compilation import Compilation
 from seqmill.engine.memory import Fit
 from seqmill.engine.pipeline import Pipeline
+from seqmill.engine.remembered import Remembered
+from seqmill.engine.task import Task
 from seqmill.engine.tuning import Choice
-from seqmill.errors import UserError, is_oom
+from seqmill.errors import is_oom
 from seqmill.kernels import attention
+from seqmill.kernels.interface import Kernel
 from seqmill.settings import Settings
 
 log = logging.getLogger(__name__)
 
-# Tokens of the batch from which the time of the whole shard is predicted.
-SAMPLE_TOKENS = 8_192
+# Where not even a batch of so many tokens fits, kernels are wanted for the memory that they save.
+FEW_TOKENS = 8_192
 # Trying batch sizes may take this share of a shard's tokens.
 TRIED_SHARE = 0.02
 
@@ -27,94 +32,144 @@ TRIED_SHARE = 0.02
 class Trials:
     """Chooses what depends on the GPU, the model and the shard together.
 
+    Made before the model is loaded: its kernels begin to compile at once. What earlier jobs measured in the same
+    circumstances is not measured again.
+
     Args:
         settings, reason: the settings in force, and why those are that were not chosen automatically.
-        dtype: what the model computes in.
         batches: a batch size in tokens to the batches of what is left of the shard.
+        matmul_flops: what the device reaches in matrix products; None on the CPU.
 
     Attributes:
+        compile: whether seqmill's kernels are used.
         fit: the memory that batches take, once it was measured.
     """
 
     def __init__(
         self,
-        pipeline: Pipeline,
+        task: Task,
+        device: torch.device,
         settings: Settings,
         reason: str,
-        dtype: torch.dtype,
         batches: Callable[[int], PackedBatches],
+        matmul_flops: float | None,
     ):
-        self.pipeline, self.model, self.device = pipeline, pipeline.model, pipeline.device
-        self.settings, self.reason, self.dtype, self.batches = settings, reason, dtype, batches
-        self.token_counts = batches(SAMPLE_TOKENS).token_counts
+        self.task, self.device, self.settings, self.reason, self.batches = task, device, settings, reason, batches
+        self.token_counts = batches(FEW_TOKENS).token_counts
+        self.remembered = Remembered(self._circumstances()) if device.type == "cuda" else None
+        work_s = tuning.work_seconds(task.source.config, self.token_counts, max(task.layers), matmul_flops)
+        self.compile = tuning.compiles(settings.compile, reason, device, work_s)
+        self.compilation = self._compilation() if self.compile.value else None
+        self.pipeline: Pipeline | None = None
         self.fit: Fit | None = None
 
+    def begin(self, pipeline: Pipeline) -> None:
+        """Take the loaded model."""
+        self.pipeline = pipeline
+
     def compiled(self) -> Choice:
-        """Take the fused kernels if asked to, or if compiling them pays."""
-        return tuning.compiled(
-            self.settings.compile, self.reason, self.device, self._predicted_seconds, self._compile_kernels
-        )
+        """Take the kernels that were compiled, if they were wanted."""
+        self.compile = tuning.compiled(self.compile, self._take_kernels)
+        return self.compile
 
     def attention(self) -> Choice:
         """The attention kernel in use."""
-        kernel = self.model.kernels.attention
+        kernel = self.pipeline.model.kernels.attention
         if self.settings.attention != "auto":
             return Choice(kernel.version, self.reason)
         best = "fastest" if kernel.name == "triton" else "best"
         return Choice(kernel.version, f"auto because it is the {best} that works here")
 
     def batch_size(self) -> Choice:
-        """The batch size in tokens."""
+        """The batch size in tokens; where memory is short, kernels are compiled for it after all."""
         requested = self.settings.batch_size
         if self.device.type != "cuda":
             return tuning.batch_size(requested, self.reason)
         try:
-            self.fit = memory.measure(self.pipeline.probe, self.device)
+            self.fit = self._measured_fit()
         except Exception as error:
             # A batch size that the user gave may still be smaller than what is measured.
             if not is_oom(error) or requested is None:
                 raise
         usable = memory.usable_bytes(self.device)
-        worth_trying = TRIED_SHARE * np.sum(self.token_counts) > tuning.TRIED_TOKENS
-        rate = self._rate if worth_trying else None
-        chosen = tuning.batch_size(requested, self.reason, self.fit, usable, rate)
+        chosen = tuning.batch_size(requested, self.reason, self.fit, usable, self._rates)
         memory.forget_peaks(self.device)
         return chosen
 
-    def _compile_kernels(self) -> None:
-        # Only here: Triton comes with PyTorch for NVIDIA GPUs under Linux, and with no other.
-        from seqmill.kernels import triton_operators
+    def _circumstances(self) -> dict[str, object]:
+        """What measurements of speed depend on."""
+        counts = self.token_counts
+        length = float(np.average(counts, weights=counts)) if len(counts) else 1.0
+        return {
+            "versions": report.versions(),
+            "device": devices.describe(self.device),
+            "model": self.task.weights.checksum,
+            "dtype": str(self.task.dtype),
+            "layers": max(self.task.layers),
+            "attention": self.settings.attention,
+            "tokens of a sequence, about": 2 ** round(math.log2(length)),
+        }
 
-        config = self.model.config
-        needs = config.attention
-        operators = triton_operators.fused(
-            config.operators, self.device, self.dtype, config.width, needs.heads, needs.head_dim
-        )
-        self.model.kernels = self.model.kernels._replace(operators=operators)
-        # Where the scores have a bias, seqmill's own kernel may already be the choice.
-        if self.settings.attention == "auto" and self.model.kernels.attention.name not in ("sdpa", "triton"):
-            self._compare_attention()
+    def _compilation(self) -> Compilation:
+        needs, half = self.task.source.config.attention, (torch.float16, torch.bfloat16)
+        # Where the scores have a bias, seqmill's own kernel is the first choice anyway.
+        own = self.settings.attention == "auto" and needs.bias is None and self.task.dtype in half
+        own = own and self.remembered.get("attention") in (None, "triton")
+        return Compilation(self.task.source.config, self.device, self.task.dtype, own)
 
-    def _compare_attention(self) -> None:
-        """Take seqmill's own attention kernel if it is faster than the one chosen for sequences like the shard's."""
-        needs, present = self.model.config.attention, self.model.kernels.attention
+    def _take_kernels(self) -> None:
+        self.pipeline.model.kernels = self.pipeline.model.kernels._replace(operators=self.compilation.operators())
+        present = self.pipeline.model.kernels.attention
         try:
-            own = attention.choose("triton", needs, self.device, self.dtype)
-        except UserError as error:
-            log.warning("%s: continuing with %s", error, present.version)
+            own = self.compilation.attention()
+        except Exception as error:  # as for the other kernels
+            if is_oom(error):
+                raise
+            log.warning(
+                "seqmill's attention kernel does not work here (%s): continuing with %s", error, present.version
+            )
             return
-        length = int(np.average(self.token_counts, weights=self.token_counts))
-        found = attention.faster(present, own, needs, self.device, self.dtype, length)
-        self.model.kernels = self.model.kernels._replace(attention=found)
+        if own is not None and present.name != "sdpa":
+            self._take_faster(present, own)
 
-    def _predicted_seconds(self) -> float:
-        """How long the shard would take without compiled kernels, from a batch of its middle."""
-        if not len(self.token_counts):
-            return 0.0
-        # The better of two: the first one loads kernels.
-        rate = max(self._rate(SAMPLE_TOKENS) for _ in range(2))
-        # Where so little does not fit, the kernels are wanted for the memory they save.
-        return float(self.token_counts.sum()) / rate if rate else math.inf
+    def _take_faster(self, present: Kernel, own: Kernel) -> None:
+        """Take seqmill's own attention kernel if it is faster than the one chosen for sequences like the shard's."""
+        length = int(np.average(self.token_counts, weights=self.token_counts)) if len(self.token_counts) else 1
+        kernels = {present.name: present, own.name: own}
+
+        def faster() -> str:
+            return attention.faster(
+                present, own, self.pipeline.model.config.attention, self.device, self.task.dtype, length
+            ).name
+
+        known = self.remembered.get("attention")
+        found = kernels[self.remembered.recall("attention", faster)]
+        if known:
+            log.info("FlashAttention-2: enabled (%s, the faster one here in an earlier job)", found.version)
+        self.pipeline.model.kernels = self.pipeline.model.kernels._replace(attention=found)
+
+    def _measured_fit(self) -> Fit:
+        may_compile = self.settings.compile == "auto" and not self.compile.value
+        try:
+            fit = memory.measure(self.pipeline.probe, self.device)
+            if not may_compile or fit.largest(memory.usable_bytes(self.device)) >= FEW_TOKENS:
+                return fit
+        except Exception as error:
+            if not (may_compile and is_oom(error)):
+                raise
+        self.compile, self.compilation = Choice(True, "auto because memory is short"), self._compilation()
+        self.compiled()
+        return memory.measure(self.pipeline.probe, self.device)
+
+    def _rates(self, sizes: Sequence[int]) -> dict[int, float]:
+        """Tokens per second with each batch size that fits; none where measuring takes too long for what it gains."""
+        kernels = self.pipeline.model.kernels.attention.name, "compiled" if self.compile.value else "not compiled"
+        name = f"tokens/s with {' '.join(kernels)} kernels in batches of {' '.join(map(str, sizes))}"
+        worth_trying = TRIED_SHARE * np.sum(self.token_counts) > tuning.TRIED_TOKENS
+        if not worth_trying and self.remembered.get(name) is None:
+            return {}
+        found = self.remembered.recall(name, lambda: tuning.best_rates(sizes, self._rate))
+        return {int(tokens): rate for tokens, rate in found.items()}
 
     def _rate(self, max_tokens: int) -> float:
         """Tokens per second on the GPU in a batch of `max_tokens` from the shard's middle; 0 if that does not fit."""

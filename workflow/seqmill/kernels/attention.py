@@ -1,4 +1,4 @@
-"""Choosing an attention kernel: FlashAttention-2 from flash-attn, from PyTorch, or PyTorch's standard attention.
+"""Choosing an attention kernel: FlashAttention-2 from PyTorch, from flash-attn, or PyTorch's standard attention.
 
 Where kernels are compiled anyway, seqmill's own FlashAttention-2 is measured against that choice; where the scores have
 a bias, it is among those that are chosen from.
@@ -6,7 +6,6 @@ a bias, it is among those that are chosen from.
 
 import importlib
 import importlib.metadata
-import inspect
 import logging
 
 import numpy as np
@@ -23,6 +22,9 @@ log = logging.getLogger(__name__)
 
 # What can be asked for by name.
 NAMES = ("flash-attn", "torch", "triton", "sdpa")
+# What auto takes the first of that works. PyTorch's kernel is that of flash-attn, which is as fast and costs seconds at its
+# first call. A bias PyTorch's lacks, and standard attention would read a number per query and key of it from memory.
+IN_ORDER, IN_ORDER_WITH_BIAS = ("torch", "flash-attn"), ("triton", "flash-attn")
 # What `faster` times its kernels with.
 TIMED_TOKENS, TIMED_REPEATS = 16_384, 5
 
@@ -37,13 +39,10 @@ def choose(requested: str, needs: AttentionNeeds, device: torch.device, dtype: t
         log.info("standard attention: PyTorch SDPA, as requested")
         return _standard(needs)
     reasons = []
-    # Without a bias, seqmill's own kernel is worth its compilation only where `faster` finds so. With one, standard
-    # attention reads a number per query and key from memory and is many times slower, and few others have a bias.
-    candidates = NAMES[:2] if needs.bias is None else NAMES[:3]
-    for name in candidates if requested == "auto" else (requested,):
+    in_order = IN_ORDER if needs.bias is None else IN_ORDER_WITH_BIAS
+    for name in in_order if requested == "auto" else (requested,):
         try:
-            kernel = _flash(name, device, dtype)
-            _try_out(kernel, needs, device, dtype)
+            kernel = tried(name, needs, device, dtype)
         except Exception as error:  # a broken extension can fail in any way, and each means: not available
             reasons.append(f"{name}: {first_line(error)[:200]}")
             continue
@@ -55,6 +54,18 @@ def choose(requested: str, needs: AttentionNeeds, device: torch.device, dtype: t
         raise UserError(f"attention '{requested}' does not work here ({reason}); use attention auto")
     log.warning("FlashAttention-2 not available (%s): using standard attention", reason)
     return _standard(needs)
+
+
+def tried(name: str, needs: AttentionNeeds, device: torch.device, dtype: torch.dtype) -> Kernel:
+    """The kernel of that name, after two short sequences came out as standard attention on the CPU has them.
+
+    Raises:
+        NotAvailable: it has no such bias or dtype, or computes something else here; other exceptions: it cannot be
+            imported or compiled.
+    """
+    kernel = _flash(name, device, dtype)
+    _try_out(kernel, needs, device, dtype)
+    return kernel
 
 
 def _standard(needs: AttentionNeeds) -> Kernel:
@@ -75,7 +86,7 @@ def _flash(name: str, device: torch.device, dtype: torch.dtype) -> Kernel:
     if torch.cuda.get_device_capability(device) < (8, 0):
         raise NotAvailable(f"it needs an Ampere or newer GPU, this is {torch.cuda.get_device_name(device)}")
     if name == "torch":
-        return Kernel(name, "PyTorch built-in", _torch_varlen())
+        return Kernel(name, "PyTorch built-in", _torch_flash)
     if name == "triton":
         # Only here: Triton comes with PyTorch for NVIDIA GPUs under Linux, and with no other.
         return importlib.import_module("seqmill.kernels.triton_attention").KERNEL
@@ -109,24 +120,14 @@ def _flash_attn() -> Attend:
     return attend
 
 
-def _torch_varlen() -> Attend:
-    try:
-        module = importlib.import_module("torch.nn.attention.varlen")
-    except ImportError:
-        raise NotAvailable(f"PyTorch {torch.__version__} has no varlen_attn") from None
-    # Newer PyTorch may choose cuDNN on some GPUs; what the log and the files name must be what ran.
-    if hasattr(module, "_should_use_cudnn"):
-        module._should_use_cudnn = lambda *_: False
-    takes_scale = "scale" in inspect.signature(module.varlen_attn).parameters
-
-    def attend(query, key, value, packing, scale=None, bias=None):
-        if scale is not None and not takes_scale:
-            raise NotAvailable(f"varlen_attn of PyTorch {torch.__version__} takes no scale")
-        options = {} if scale is None else {"scale": scale}
-        cu_seqlens, longest = packing.cu_seqlens, packing.max_seqlen
-        return module.varlen_attn(query, key, value, cu_seqlens, cu_seqlens, longest, longest, **options)
-
-    return attend
+def _torch_flash(query, key, value, packing, scale=None, bias=None):
+    # What `torch.nn.attention.varlen.varlen_attn` calls where it takes FlashAttention-2. Its own first call imports
+    # PyTorch's compiler, which takes 4 s, and newer versions take cuDNN's kernel on some GPUs.
+    cu_seqlens, longest = packing.cu_seqlens, packing.max_seqlen
+    forward = torch.ops.aten._flash_attention_forward
+    return forward(
+        query, key, value, cu_seqlens, cu_seqlens, longest, longest, 0.0, False, return_debug_mask=False, scale=scale
+    )[0]
 
 
 def faster(

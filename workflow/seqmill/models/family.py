@@ -131,10 +131,6 @@ class Model(Protocol):
         """Hidden states of `layers`, each (T, width), for a batch on the model's device."""
         ...
 
-    def flops(self, token_counts: np.ndarray, layers: int | None = None) -> float:
-        """Floating-point operations (a multiply-add is two) for sequences of so many tokens through `layers` layers."""
-        ...
-
     def parameters(self) -> "Iterator[torch.Tensor]":
         """The weights."""
         ...
@@ -172,16 +168,18 @@ class CostInTokens:
         return tokens * (1 + tokens / self.par_tokens)
 
 
-def operations(token_counts: np.ndarray, matrices: int, attended: int, layers: int) -> float:
-    """What `Model.flops` gives for a transformer whose layers are all alike.
+def flops(config: Config, token_counts: np.ndarray, layers: int | None = None) -> float:
+    """Floating-point operations (a multiply-add is two) for sequences of so many tokens through `layers` layers.
 
     Args:
         token_counts: (S,).
-        matrices: numbers in the matrices of a layer.
-        attended: heads x head size, the width in which a layer compares tokens.
+        layers: all of them if left out.
     """
     tokens = token_counts.astype(np.float64)
-    return float((tokens * (2 * matrices + 4 * attended * tokens)).sum() * layers)
+    # The width in which a layer compares tokens.
+    attended = config.attention.heads * config.attention.head_dim
+    depth = config.layer_count if layers is None else layers
+    return float((tokens * (2 * config.matrices + 4 * attended * tokens)).sum() * depth)
 
 
 def built_by(module: str, name: str) -> "Callable[[Config, Checkpoint, Tokenizer, Kernels, torch.dtype], Model]":

@@ -36,8 +36,11 @@ WHOLE = Treatment()
 
 def gpu_count(config: dict[str, Any]) -> int:
     """GPUs the run may use at once: as configured, or those nvidia-smi lists here (without importing torch)."""
-    if config["performance"]["gpus"] != "auto":
-        return config["performance"]["gpus"]
+    return listed_gpus() if config["performance"]["gpus"] == "auto" else config["performance"]["gpus"]
+
+
+def listed_gpus() -> int:
+    """GPUs of this machine."""
     try:
         listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=True, timeout=30).stdout
     except (OSError, subprocess.SubprocessError):
@@ -60,14 +63,29 @@ def shard_count(config: dict[str, Any], gpus: int) -> int:
     return max(gpus, 1) if config["shards"] == "auto" else config["shards"]
 
 
-def threads_per_shard(cores: int | None, shards: int, gpus: int) -> int:
+def standing_by(shards: int, gpus: int) -> int:
+    """Embed jobs beyond one per GPU to start on this machine: they read their shard and wait until a GPU is free.
+
+    So a GPU need not wait while the next job imports its libraries. None where jobs could take GPUs that the run is not
+    to use, or where a GPU is taken without a lock, see `engine.lease`.
+
+    Args:
+        gpus: that the run may use.
+    """
+    present = listed_gpus()
+    without_lock = present == 1 and "SLURM_JOB_ID" in os.environ
+    return max(min(gpus, shards - gpus), 0) if 0 < present <= gpus and not without_lock else 0
+
+
+def threads_per_shard(cores: int | None, shards: int, at_once: int) -> int:
     """CPU threads of one embed job.
 
-    An equal share of this machine among the jobs that run at once, one per GPU, or all where there is none; 8 where
-    a cluster runs the jobs.
+    An equal share of this machine among the jobs that run at once; 8 where a cluster runs the jobs.
+
+    Args:
+        at_once: one per GPU, and those that stand by; 0 where there is no GPU, and all run at once.
     """
-    at_once = min(shards, gpus or shards)
-    return max(cores // at_once, 1) if cores else 8
+    return max(cores // min(shards, at_once or shards), 1) if cores else 8
 
 
 def memory_mb(weights: Path | str, fasta: Path | str, attempt: int = 1) -> int:

@@ -7,7 +7,6 @@ itself, with attention in float32.
 from collections.abc import Callable, Sequence
 from functools import partial
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -18,7 +17,7 @@ from seqmill.kernels.packing import Batch
 from seqmill.kernels.products import product
 from seqmill.models.checkpoint import Checkpoint
 from seqmill.models.dnabert.config import Config, refuse_plain_bert
-from seqmill.models.family import Tokenizer, operations
+from seqmill.models.family import Tokenizer
 
 # Our modules, and those of the checkpoint whose weights they hold; * is the layer.
 TENSORS = {
@@ -130,9 +129,3 @@ class DNABERT(nn.Module):
             if number in layers:
                 states[number] = x
         return states
-
-    def flops(self, token_counts: np.ndarray, layers: int | None = None) -> float:
-        """See `family.Model.flops`."""
-        config = self.config
-        depth = config.layer_count if layers is None else layers
-        return operations(token_counts, config.matrices, config.width, depth)

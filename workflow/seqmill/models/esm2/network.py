@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Self
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -19,7 +18,7 @@ from seqmill.kernels.products import product
 from seqmill.models import rotary
 from seqmill.models.checkpoint import Checkpoint
 from seqmill.models.esm2.config import TOKENS, Config
-from seqmill.models.family import Tokenizer, operations
+from seqmill.models.family import Tokenizer
 
 # Token dropout replaced 15 % x 80 % of the training tokens by a mask and scaled the rest up to make good for it.
 # Without masks in the input, inference scales by what was left in training (`EsmEmbeddings`, `token_dropout`).
@@ -154,12 +153,6 @@ class Encoder(nn.Module):
             elif number in layers:
                 states[number] = (x + self.shifts[2 * number]).to(x.dtype)
         return states
-
-    def flops(self, token_counts: np.ndarray, layers: int | None = None) -> float:
-        """See `family.Model.flops`."""
-        config = self.config
-        depth = config.layer_count if layers is None else layers
-        return operations(token_counts, config.matrices, config.width, depth)
 
 
 class ESM2(Encoder):

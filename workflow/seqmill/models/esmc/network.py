@@ -7,7 +7,6 @@ rotary tables in float32.
 from collections.abc import Callable, Sequence
 from functools import partial
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -19,7 +18,7 @@ from seqmill.models import rotary
 from seqmill.models.checkpoint import Checkpoint
 from seqmill.models.esmc import layouts
 from seqmill.models.esmc.config import EMBEDDING_ROWS, Config
-from seqmill.models.family import Tokenizer, operations
+from seqmill.models.family import Tokenizer
 
 
 class Layer(nn.Module):
@@ -123,9 +122,3 @@ class ESMC(nn.Module):
             elif number in layers:
                 states[number] = x.clone()
         return states
-
-    def flops(self, token_counts: np.ndarray, layers: int | None = None) -> float:
-        """See `family.Model.flops`."""
-        config = self.config
-        depth = config.layer_count if layers is None else layers
-        return operations(token_counts, config.matrices, config.width, depth)

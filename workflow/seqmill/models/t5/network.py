@@ -6,7 +6,6 @@ Matches transformers' `T5EncoderModel` for every sequence by itself.
 from collections.abc import Callable, Sequence
 from functools import partial
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -17,7 +16,7 @@ from seqmill.kernels.operators import Kernels, Operators
 from seqmill.kernels.packing import Batch
 from seqmill.kernels.products import add_product, product
 from seqmill.models.checkpoint import Checkpoint
-from seqmill.models.family import Tokenizer, operations
+from seqmill.models.family import Tokenizer
 from seqmill.models.t5.config import Config
 from seqmill.models.t5.distances import buckets
 
@@ -137,12 +136,6 @@ class T5Encoder(nn.Module):
             elif number in layers:
                 states[number] = x.clone()
         return states
-
-    def flops(self, token_counts: np.ndarray, layers: int | None = None) -> float:
-        """See `family.Model.flops`."""
-        config = self.config
-        depth = self.config.layer_count if layers is None else layers
-        return operations(token_counts, config.matrices, config.inner, depth)
 
 
 def _distances(config: Config, checkpoint: Checkpoint) -> torch.Tensor:

@@ -16,7 +16,8 @@ from seqmill.units import GIB
 STARTING = {
     "import_s": "importing libraries",
     "read_s": "reading the sequences",
-    "device_s": "waiting for the device, starting it",
+    "wait_s": "waiting for the device",
+    "device_s": "starting the device",
     "load_s": "loading the model",
     "compile_s": "trying out and compiling kernels",
     "measure_s": "measuring batch sizes",
