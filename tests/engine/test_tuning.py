@@ -114,11 +114,17 @@ def test_memory_that_runs_out_while_compiling_is_not_hidden():
         Compiler(error=torch.OutOfMemoryError("CUDA out of memory.")).choose("on")
 
 
-def test_work_is_estimated_within_a_factor_of_two():
-    """ESM-2 650M in PyTorch's operators: 224,000 residues/s on an H200 whose matrix products reach 670 TFLOP/s."""
-    config = SimpleNamespace(layer_count=33, width=1280, matrices=12 * 1280**2, attention=AttentionNeeds(20, 64))
-    estimated = tuning.work_seconds(config, np.full(10_000, 337), 33, 670e12)
-    assert 0.5 < estimated / (10_000 * 335 / 224_000) < 2
+@pytest.mark.parametrize(
+    ("layers", "width", "heads", "matmul_flops", "residues_per_s"),
+    [(33, 1280, 20, 670e12, 224_000), (6, 320, 20, 779e12, 3_350_000)],
+    ids=["650M on an H200", "8M on an H100"],
+)
+def test_work_is_estimated_within_a_factor_of_two(layers, width, heads, matmul_flops, residues_per_s):
+    """Measured rates of ESM-2 in PyTorch's operators."""
+    needs = AttentionNeeds(heads, width // heads)
+    config = SimpleNamespace(layer_count=layers, width=width, matrices=12 * width**2, attention=needs)
+    estimated = tuning.work_seconds(config, np.full(10_000, 337), layers, matmul_flops)
+    assert 0.5 < estimated / (10_000 * 335 / residues_per_s) < 2
 
 
 # dtype, workers

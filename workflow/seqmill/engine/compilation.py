@@ -1,6 +1,6 @@
 """Seqmill's own kernels, compiled while the weights of the model are on their way."""
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import torch
 
@@ -33,11 +33,13 @@ class Compilation:
         pool.shutdown(wait=False)
 
     def operators(self) -> Operators:
-        """The steps between matrix products and attention, once all are compiled.
+        """The steps between matrix products and attention, once everything is compiled.
 
         Raises:
             Exception: one of them cannot be compiled, or computes something else here.
         """
+        # All of it, whatever fails: later the process forks, which no thread may be in the middle of something for.
+        wait([*self._steps, *([self._attention] if self._attention else [])])
         return [step.result() for step in self._steps][-1]
 
     def attention(self) -> Kernel | None:

@@ -50,13 +50,16 @@ class Remembered:
         """What was measured under a name; None for nothing."""
         return self._found.get(name)
 
+    def keep(self, name: str, value: Any) -> Any:
+        """Remember a measurement, which JSON must be able to hold; gives it back."""
+        self._found[name] = value
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(self.path, {"for": self.circumstances, "found": self._found}, sync=False)
+        except (OSError, UserError) as error:
+            log.debug("not remembered: %s", error)
+        return value
+
     def recall(self, name: str, measure: Callable[[], Any]) -> Any:
         """What was measured under a name before, or now, as JSON keeps it."""
-        if name not in self._found:
-            self._found[name] = measure()
-            try:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                write_json(self.path, {"for": self.circumstances, "found": self._found}, sync=False)
-            except (OSError, UserError) as error:
-                log.debug("not remembered: %s", error)
-        return self._found[name]
+        return self._found[name] if name in self._found else self.keep(name, measure())

@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 
 import numpy as np
 import torch
@@ -106,6 +107,7 @@ class Trials:
             "model": self.task.weights.checksum,
             "dtype": str(self.task.dtype),
             "layers": max(self.task.layers),
+            "streams": self.settings.streams,
             "attention": self.settings.attention,
             "tokens of a sequence, about": 2 ** round(math.log2(length)),
         }
@@ -143,7 +145,7 @@ class Trials:
             ).name
 
         known = self.remembered.get("attention")
-        found = kernels[self.remembered.recall("attention", faster)]
+        found = kernels.get(self.remembered.recall("attention", faster), present)
         if known:
             log.info("FlashAttention-2: enabled (%s, the faster one here in an earlier job)", found.version)
         self.pipeline.model.kernels = self.pipeline.model.kernels._replace(attention=found)
@@ -151,7 +153,7 @@ class Trials:
     def _measured_fit(self) -> Fit:
         may_compile = self.settings.compile == "auto" and not self.compile.value
         try:
-            fit = memory.measure(self.pipeline.probe, self.device)
+            fit = self._memory()
             if not may_compile or fit.largest(memory.usable_bytes(self.device)) >= FEW_TOKENS:
                 return fit
         except Exception as error:
@@ -159,12 +161,24 @@ class Trials:
                 raise
         self.compile, self.compilation = Choice(True, "auto because memory is short"), self._compilation()
         self.compiled()
-        return memory.measure(self.pipeline.probe, self.device)
+        return self._memory()
+
+    def _memory(self) -> Fit:
+        """The memory that batches take; measured anew where not even what is remembered leaves room for every size."""
+        name = f"memory with {self._kernels()} kernels, {', '.join(map(str, self.task.computed))}"
+        known = self.remembered.get(name)
+        if known and Fit(**known).largest(memory.usable_bytes(self.device)) >= tuning.TRIED[-1]:
+            return Fit(**known)
+        fit = memory.measure(self.pipeline.probe, self.device)
+        self.remembered.keep(name, asdict(fit))
+        return fit
+
+    def _kernels(self) -> str:
+        return f"{self.pipeline.model.kernels.attention.name} {'compiled' if self.compile.value else 'not compiled'}"
 
     def _rates(self, sizes: Sequence[int]) -> dict[int, float]:
         """Tokens per second with each batch size that fits; none where measuring takes too long for what it gains."""
-        kernels = self.pipeline.model.kernels.attention.name, "compiled" if self.compile.value else "not compiled"
-        name = f"tokens/s with {' '.join(kernels)} kernels in batches of {' '.join(map(str, sizes))}"
+        name = f"tokens/s with {self._kernels()} kernels in batches of {', '.join(map(str, sizes))}"
         worth_trying = TRIED_SHARE * np.sum(self.token_counts) > tuning.TRIED_TOKENS
         if not worth_trying and self.remembered.get(name) is None:
             return {}
