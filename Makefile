@@ -5,14 +5,20 @@ PIP := pip install --quiet --disable-pip-version-check
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: demo test lint format clean
+.PHONY: demo test slow lint format clean
 
 demo: .venv/demo  ## Embed a real proteome with the demonstration model, on the CPU if there is no GPU
 	snakemake --profile profiles/local --quiet rules
 	@python workflow/scripts/show.py --embeddings results/embeddings.h5 --index results/index.parquet
 
+# A file's tests share models and runs, so that a file stays on one core.
+PARALLEL := -n logical --maxprocesses 4 --dist loadfile
+
 test: .venv/test  ## Run the tests
-	python -m pytest -m "not slow and not slurm"
+	python -m pytest $(PARALLEL) -m "not slow and not slurm and not gpu"
+
+slow: .venv/test  ## Run the tests that take minutes
+	python -m pytest $(PARALLEL) -m "slow and not slurm and not gpu"
 
 lint: .venv/dev  ## What CI checks besides the tests
 	ruff check

@@ -18,8 +18,8 @@ from typing import Any
 
 import random_model
 import torch
+import transformers
 from common import load_model, report, total
-from transformers import EsmModel
 
 from seqmill.engine.assembly import Assembly
 from seqmill.engine.batching import PackedBatches
@@ -39,9 +39,10 @@ from seqmill.outputs import datasets
 REFERENCE_TOKENS = 8192
 
 
-def reference_model(folder: str, device: torch.device) -> EsmModel:
+def reference_model(folder: str, device: torch.device) -> "transformers.EsmModel":
     """transformers' model in float32 with float32 rotary frequencies; TF32 stays off."""
-    reference = EsmModel.from_pretrained(folder, dtype=torch.float32, add_pooling_layer=False).eval().to(device)
+    reference = transformers.EsmModel.from_pretrained(folder, dtype=torch.float32, add_pooling_layer=False)
+    reference = reference.eval().to(device)
     head_dim = reference.config.hidden_size // reference.config.num_attention_heads
     exponents = torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim
     reference.rotary_embeddings.inv_freq = (1.0 / reference.config.rope_theta**exponents).float().to(device)
@@ -49,7 +50,7 @@ def reference_model(folder: str, device: torch.device) -> EsmModel:
 
 
 @torch.inference_mode()
-def reference_states(reference: EsmModel, sequence: bytes, layer: int = -1) -> torch.Tensor:
+def reference_states(reference: "transformers.EsmModel", sequence: bytes, layer: int = -1) -> torch.Tensor:
     """transformers' residue states of one sequence by itself, (L, D) float32 on the host."""
     tokens = torch.tensor([[TOKENS.index(token) for token in ("<cls>", *sequence.decode(), "<eos>")]])
     tokens = tokens.to(reference.device)

@@ -11,8 +11,8 @@ import shutil
 from pathlib import Path
 
 import torch
+import transformers
 from safetensors.torch import save_file
-from transformers import EsmConfig, EsmForMaskedLM, PreTrainedModel, T5Config, T5EncoderModel
 
 # Layers, hidden size, heads of facebook/esm2_*: the feed-forward is four times as wide.
 SIZES = {
@@ -45,10 +45,10 @@ NAMES = (*SIZES, *FAMILIES)
 PUBLISHED = {"prott5-xl": torch.float16}
 
 
-def config(size: str, layers: int | None = None) -> EsmConfig:
+def config(size: str, layers: int | None = None) -> "transformers.EsmConfig":
     """The configuration of an ESM-2 or ESM-1b, as in its checkpoint on the hub; `layers` instead of its own number."""
     depth, width, heads = (SIZES | ESM1)[size]
-    return EsmConfig(
+    return transformers.EsmConfig(
         vocab_size=33,
         mask_token_id=32,
         pad_token_id=1,
@@ -76,21 +76,21 @@ def esmc_config(size: str, layers: int | None = None):
     )
 
 
-def t5_config(name: str, layers: int | None = None) -> T5Config:
+def t5_config(name: str, layers: int | None = None) -> "transformers.T5Config":
     """The configuration of a T5 encoder."""
     fields = T5[name] | ({"num_layers": layers} if layers else {})
-    return T5Config(**fields, is_encoder_decoder=True, layer_norm_epsilon=1e-6)
+    return transformers.T5Config(**fields, is_encoder_decoder=True, layer_norm_epsilon=1e-6)
 
 
-def _drawn(name: str, dtype: torch.dtype, layers: int | None) -> PreTrainedModel:
+def _drawn(name: str, dtype: torch.dtype, layers: int | None) -> "transformers.PreTrainedModel":
     """A model of transformers on PyTorch's default device, with the heads that its checkpoint has."""
     if name in ESMC:
         from transformers import EsmcForMaskedLM
 
         return EsmcForMaskedLM._from_config(esmc_config(name, layers), dtype=dtype)
     if name not in T5:
-        return EsmForMaskedLM._from_config(config(name, layers), dtype=dtype)
-    model = T5EncoderModel._from_config(t5_config(name, layers), dtype=dtype)
+        return transformers.EsmForMaskedLM._from_config(config(name, layers), dtype=dtype)
+    model = transformers.T5EncoderModel._from_config(t5_config(name, layers), dtype=dtype)
     # T5 begins with hardly any bias of attention, which would hide how exactly it is computed.
     model.encoder.block[0].layer[0].SelfAttention.relative_attention_bias.weight.data.normal_()
     return model

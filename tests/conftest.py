@@ -19,6 +19,9 @@ if not NETWORK:
 # Before anything imports torch: its threads would burn the CPU while they wait for one another, and where another process
 # wants the same cores, as here, small batches then take twenty times as long.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # As many processes as cores are at work already.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from runs import (
-    COMMAND,
     SHARDS,
     Run,
     Unrecovered,
@@ -76,7 +75,7 @@ def fill_disk(run: Run) -> None:
         shutil.rmtree(kept)
     used = sum(path.stat().st_blocks for path in results.rglob("*")) // 2
     _mount(results, f"remount,size={used + size}k")
-    done = run.project.run(*COMMAND)
+    done = run.project.snakemake()
     if done.returncode == 0 and size < DISK_MB * 1024 // 4:
         raise Unrecovered("the disk was not full, so this tested nothing")
     assert_one_sentence(done)
@@ -98,7 +97,7 @@ def corrupt(run: Run) -> None:
         files = [*sorted(results.glob("embed/*/*.h5")), *sorted(results.glob("embed/*/meta.json"))]
         files += sorted(results.glob("embed/*.partial/*.*"))
     _damage(run, run.random.choice(files))
-    assert_one_sentence(run.project.run(*COMMAND))
+    assert_one_sentence(run.project.snakemake())
 
 
 def corrupt_unfinished(run: Run) -> None:
@@ -129,7 +128,7 @@ def foreign(run: Run) -> None:
     for name in ("embeddings.h5", "meta.json"):
         (target / name).unlink()
         shutil.copy(run.stages.foreign.folder / f"results/embed/{shard}" / name, target / name)
-    done = run.project.run(*COMMAND)
+    done = run.project.snakemake()
     if done.returncode == 0 or "other model weights" not in done.stdout:
         raise Unrecovered(f"a foreign shard was not refused:\n{done.stdout[-2000:]}")
 

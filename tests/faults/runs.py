@@ -80,12 +80,12 @@ def prepare(folder: Path) -> Stages:
         ("finished", []),
     ):
         project = stages[-1].copy(folder / name)
-        _succeed(project.run(*COMMAND, *arguments))
+        _succeed(project.snakemake(*arguments))
         stages.append(project)
     fresh, sharded, embedded, finished = stages
     foreign = sharded.copy(folder / "foreign")
     _other_weights(foreign)
-    _succeed(foreign.run(*COMMAND))
+    _succeed(foreign.snakemake())
     return Stages(fresh, sharded, embedded, foreign, finished)
 
 
@@ -169,13 +169,13 @@ def recover(run: Run) -> int:
     """Do as the messages say until the workflow is through; returns how many commands that took."""
     forced: list[str] = []
     for attempt in range(1, ATTEMPTS + 1):
-        done = run.project.run(*COMMAND, *forced)
+        done = run.project.snakemake(*forced)
         if done.returncode == 0:
             return attempt
         if "LockException" in done.stdout:
             # As a user would: see that nothing runs any more, then unlock.
             _wait_for_orphans(run)
-            run.project.run(*COMMAND, "--unlock")
+            run.project.snakemake("--unlock")
         advice = re.search(r"--forcerun (\w+)", done.stdout)
         forced = ["--forcerun", advice[1]] if advice else []
     raise Unrecovered(f"still failing after {ATTEMPTS} commands:\n{done.stdout[-4000:]}")

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,9 @@ from dnabert_reference import TINY
 from errors import packed_states
 from golden import CPU, load, worst
 from paths import FAMILIES, REPOSITORY
+from refusals import refusal
 from safetensors.torch import save_file
+from small_run import SmallRun, embed
 
 from seqmill.errors import UserError
 from seqmill.inputs.alphabet import NUCLEOTIDE
@@ -137,6 +140,16 @@ def test_long_contigs_are_embedded_whole(tiny, length):
 
 
 # Mistakes that are easy to make: each must show
+
+
+def test_what_is_too_long_for_a_shard_has_its_id_in_the_message(tiny, tmp_path):
+    """Its length in tokens is known when the shard, whose records have hashes for ids, is embedded."""
+    fasta = tmp_path / "contigs.fasta"
+    fasta.write_text("".join(f">{record.id}\n{record.sequence.decode()}\n" for record in dna([40, 900, 60])))
+    run = SmallRun(tmp_path / "run", 1)
+    run.shard(tiny, fasta)
+    message = refusal(embed, tiny, tmp_path / "run/shards/0.fasta", run.parts[0], long="error", max_length=100)
+    assert re.match(r"'s1' has \d+ tokens, and 100 is the most", message)
 
 
 def slopes_beyond_eight_heads(patch):

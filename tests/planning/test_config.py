@@ -1,6 +1,10 @@
 """Mistakes in the configuration: each is named, with the key or the value that was likely meant."""
 
+import re
+
 import pytest
+import yaml
+from paths import REPOSITORY
 from refusals import refusal
 
 from seqmill.errors import UserError
@@ -71,3 +75,15 @@ def test_nested_settings_of_the_command_line_are_text():
     assert config["model"]["revision"] is None
     with pytest.raises(UserError, match=r"performance.batch_size cannot be 'many'"):
         configuration.check({"fasta": "a.fasta", "performance": {"batch_size": "many"}})
+
+
+PAGES = ["README.md", "config/README.md"]
+PAGES += [f"docs/{name}.md" for name in ("workstation", "offline-cluster", "out-of-memory")]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_what_pages_say_to_write_is_a_configuration(page):
+    blocks = re.findall(r"^```yaml\n(.*?)^```", (REPOSITORY / page).read_text(), re.MULTILINE | re.DOTALL)
+    assert blocks
+    for block in blocks:
+        configuration.check({"fasta": "a.fasta"} | yaml.safe_load(block))

@@ -1,11 +1,13 @@
 """What a failure leaves behind, and that the same command goes on from there."""
 
 import json
+import re
 
 import damage
 import pytest
+import yaml
 from embeddings import assert_same_embeddings, read_meta
-from paths import INJECTION
+from paths import INJECTION, REPOSITORY
 
 CHECK, MERGE = ("check", None), ("merge", None)
 EMBED = [("embed", "0"), ("embed", "1")]
@@ -20,8 +22,10 @@ def finished_files(project):
 def test_a_killed_job_and_one_out_of_memory_run_only_that_shard_again(sharded, undisturbed):
     """One shard fails twice: the kernel kills it, as SLURM does for its limits, then it runs out of GPU memory.
 
-    The failing command says what to do; after one edit the same command finishes, and nothing is done twice.
+    The failing command says what docs/out-of-memory.md shows; after the page's edit the same command finishes, and
+    nothing is done twice.
     """
+    page = (REPOSITORY / "docs/out-of-memory.md").read_text()
     folder = sharded.folder / "results"
     marker = sharded.folder / "killed"
     sharded.environment = {"PYTHONPATH": str(INJECTION), "SEQMILL_TEST_KILL": f"0:{marker}"}
@@ -30,6 +34,8 @@ def test_a_killed_job_and_one_out_of_memory_run_only_that_shard_again(sharded, u
     assert killed.returncode != 0
     assert marker.exists()
     assert sharded.jobs(killed.stdout) == EMBED
+    # Behind all of Snakemake's report of the failure, but for its last words.
+    assert any(line.startswith("seqmill did not finish. Kept: 1 ") for line in killed.stdout.splitlines()[-8:])
     assert finished_files(sharded) == ["embed/1/embeddings.h5", "embed/1/meta.json", "weights.json"]
     survivor = (folder / "embed/1/embeddings.h5").stat().st_mtime_ns
     assert sharded.plan() == [CHECK, EMBED[0], MERGE]
@@ -43,9 +49,11 @@ def test_a_killed_job_and_one_out_of_memory_run_only_that_shard_again(sharded, u
     title = lines.index("error: 1 of 2 shards ran out of memory:")
     heading, row = (line.split() for line in lines[title + 1 : title + 3])
     assert heading == ["shard", "batch_size", "longest", "done", "peak_GiB", "card_GiB", "recommended", "diagnosis"]
+    assert heading in [line.split() for line in page.splitlines()]
     assert row[:2] == ["0", "2048"]
     assert any(line.startswith("  -> ") for line in lines[title + 3 :])
     assert "The next run repeats exactly these shards." in lines
+    assert "The next run repeats exactly these shards." in page.splitlines()
 
     (diagnosis,) = (folder / "oom").iterdir()
     assert str(diagnosis.relative_to(sharded.folder)) in row
@@ -57,7 +65,8 @@ def test_a_killed_job_and_one_out_of_memory_run_only_that_shard_again(sharded, u
     assert finished_files(sharded) == ["embed/1/embeddings.h5", "embed/1/meta.json", "weights.json"]
     assert not (folder / "embed/0").exists()
 
-    sharded.configure(performance={"batch_size": 900})
+    edit, _ = re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    sharded.configure(**yaml.safe_load(edit.replace("23040", "900")))
     again = sharded.snakemake()
     assert again.returncode == 0, again.stdout
     assert sharded.jobs(again.stdout) == [CHECK, EMBED[0], MERGE]

@@ -9,10 +9,12 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from seqmill.errors import UserError
+from seqmill.outputs.choice import chosen
 from seqmill.outputs.datasets import Dataset
-from seqmill.outputs.embedding_file import EmbeddingFile, cut
+from seqmill.outputs.embedding_file import EmbeddingFile
 from seqmill.outputs.names import INDEX
 from seqmill.outputs.opening import find, opened
+from seqmill.outputs.token_means import runs, token_means
 
 
 class Vectors:
@@ -37,7 +39,9 @@ class Vectors:
         self._file = opened(self.path)
         self.attributes = self._file.attributes
         try:
-            self.dataset = _chosen(poolable(self._file), pooling, layer, self.path)
+            if not (stored := poolable(self._file)):
+                raise UserError(f"{self.path}: holds no vectors; embed with pooling mean")
+            self.dataset = chosen(stored, pooling, layer, self.path)
         except UserError:
             self.close()
             raise
@@ -65,7 +69,7 @@ class Vectors:
             UserError: the file was cut off, or holds a vector that is not finite.
         """
         if self.dataset.is_per_token:
-            values = self._means(first, last)
+            values = token_means(self._file, self.dataset, np.arange(first, last))
         else:
             values = self._file.read(self.dataset, first, last).astype(np.float32, copy=False)
         # Of what is not finite the sum is not finite either.
@@ -76,12 +80,8 @@ class Vectors:
 
     def take(self, rows: np.ndarray) -> np.ndarray:
         """(R, width) float32, the vectors of `rows`, any and in any order."""
-        breaks = np.flatnonzero(np.diff(rows) != 1) + 1
-        starts, stops = [0, *breaks.tolist()], [*breaks.tolist(), len(rows)]
-        parts = [self.read(int(rows[a]), int(rows[b - 1]) + 1) for a, b in zip(starts, stops, strict=True) if b > a]
-        return (
-            parts[0] if len(parts) == 1 else np.concatenate(parts) if parts else np.empty((0, self.width), np.float32)
-        )
+        parts = [self.read(int(run[0]), int(run[-1]) + 1) for run in runs(rows)]
+        return np.concatenate(parts) if len(parts) > 1 else parts[0] if parts else np.empty((0, self.width), np.float32)
 
     def records(self, columns: Sequence[str]) -> pa.Table:
         """What is known of each sequence, in the order of the rows: some columns of index.parquet, those that it has.
@@ -103,38 +103,8 @@ class Vectors:
             raise UserError(f"{path}: lists other sequences than {self.path}; put the two files of one result together")
         return table
 
-    def _means(self, first: int, last: int) -> np.ndarray:
-        """The means of the states of each sequence, read in stretches as they may be large."""
-        means = np.zeros((last - first, self.width), np.float32)
-        rows, offsets = np.arange(first, last), self._file.offsets
-        for start, stop in cut(self._file.sequence_bytes(self.dataset.name, rows)):
-            places = offsets[first + start : first + stop + 1]
-            states = self._file.read(self.dataset, int(places[0]), int(places[-1])).astype(np.float32, copy=False)
-            counts = np.diff(places)
-            filled = np.flatnonzero(counts)
-            sums = np.add.reduceat(states, (places[:-1] - places[0])[filled], axis=0, dtype=np.float64)
-            means[start + filled] = sums / counts[filled, None]
-        return means
-
 
 def poolable(file: EmbeddingFile) -> list[Dataset]:
     """The datasets that give a vector per sequence; the states per token only where there is no other."""
     computed = [dataset for dataset in file.datasets if dataset.is_computed]
     return [dataset for dataset in computed if not dataset.is_per_token] or computed
-
-
-def _chosen(stored: list[Dataset], pooling: str | None, layer: int | None, path: Path) -> Dataset:
-    names = sorted({dataset.representation for dataset in stored})
-    if not names:
-        raise UserError(f"{path}: holds no vectors; embed with pooling mean")
-    if pooling is None:
-        pooling = "mean" if "mean" in names else names[0]
-    own = {dataset.layer: dataset for dataset in stored if dataset.representation == pooling}
-    if not own:
-        raise UserError(f"{path}: holds no {pooling} per sequence; it has {', '.join(names)}")
-    known = sorted(number for number in own if number is not None)
-    if layer is None:
-        return own[known[-1]] if known else next(iter(own.values()))
-    if layer not in own:
-        raise UserError(f"{path}: holds no {pooling} of layer {layer}; it has {', '.join(map(str, known)) or 'none'}")
-    return own[layer]

@@ -24,6 +24,7 @@ from seqmill.engine.tuning import Choice, recorded
 from seqmill.errors import UserError
 from seqmill.inputs import outliers
 from seqmill.inputs.given import Given
+from seqmill.inputs.lookup import called
 from seqmill.inputs.sequences import Sequences
 from seqmill.inputs.windows import Treatment
 from seqmill.models import family
@@ -170,9 +171,8 @@ def not_finite(error: NotFinite, fasta: Path | Given, task: Task) -> UserError:
     """What to raise for a value that is not finite."""
     computed = f"{recorded(task.dtype)}; use dtype bfloat16 or float32"
     advice = f"{error.dtype}, in which it would be stored; use storage float32" if error.dtype else computed
-    return UserError(
-        f"{fasta}: the {error.dataset} embedding of '{task.sequences.ids[error.row]}' is not finite in {advice}"
-    )
+    name = called(task.sequences.ids[error.row], task.sequences.path)
+    return UserError(f"{fasta}: the {error.dataset} embedding of {name} is not finite in {advice}")
 
 
 def write_index(folder: Path, task: Task, origins: Sequence[str | None] | None) -> None:

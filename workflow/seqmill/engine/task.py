@@ -13,6 +13,7 @@ from seqmill.engine.batching import PackedBatches
 from seqmill.errors import UserError
 from seqmill.inputs.fasta import read_records, with_own_ids
 from seqmill.inputs.given import Given
+from seqmill.inputs.lookup import called
 from seqmill.inputs.sequences import Sequences
 from seqmill.inputs.windows import ERROR, Pieces, Treatment
 from seqmill.models.family import Family, Tokens
@@ -95,9 +96,9 @@ class Task:
         """
         counts = self._all_counts
         if self.treatment.long == ERROR and (over := np.flatnonzero(counts > self.treatment.longest)).size:
-            name = self.sequences.ids[self.sequences.rows[over[0]]]
+            name = called(self.sequences.ids[self.sequences.rows[over[0]]], self.sequences.path)
             raise UserError(
-                f"'{name}' has {counts[over[0]]:,} tokens, and {self.treatment.longest:,} is the most that sequences.long error and "
+                f"{name} has {counts[over[0]]:,} tokens, and {self.treatment.longest:,} is the most that sequences.long error and "
                 "max_length allow; set sequences.long to window (--long window), or shorten it or leave it out"
             )
         return self.treatment.pieces(counts)
@@ -200,4 +201,5 @@ def read_sequences(
     alphabet, invalid = source.treated(treatment), settings.invalid
     is_given = isinstance(fasta, Given)
     records = fasta.records(alphabet, invalid) if is_given else read_records(fasta, alphabet, invalid)
-    return Sequences(list(with_own_ids(records, settings.duplicate_ids)), elsewhere)
+    path = None if is_given else fasta
+    return Sequences(list(with_own_ids(records, settings.duplicate_ids)), elsewhere, path)

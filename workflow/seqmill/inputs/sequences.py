@@ -4,6 +4,7 @@ import hashlib
 import itertools
 from collections.abc import Container, Sequence
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
@@ -17,6 +18,7 @@ class Sequences:
 
     Args:
         elsewhere: hashes of sequences that need not be computed, which come before the others in the order of computing.
+        path: the file, for messages; None where there is none.
 
     Attributes:
         ids, descriptions, renamed_from: of the records, see `Record`, in the file's order.
@@ -29,7 +31,8 @@ class Sequences:
         offsets: (D + 1,) int64, where each begins in `letters`.
     """
 
-    def __init__(self, records: Sequence[Record], elsewhere: Container[str] = ()):
+    def __init__(self, records: Sequence[Record], elsewhere: Container[str] = (), path: Path | None = None):
+        self.path = path
         self.ids = [record.id for record in records]
         self.descriptions = [record.description for record in records]
         self.renamed_from = [record.renamed_from for record in records]

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from seqmill.errors import UserError
+from seqmill.outputs.choice import chosen, of_layer
 from seqmill.outputs.datasets import TOKEN_STARTS, Dataset
 from seqmill.outputs.embedding_file import EmbeddingFile
 from seqmill.outputs.names import INDEX
@@ -121,7 +122,7 @@ class Embeddings:
                 f"{self.path}: holds no residues; embed with model.pooling [mean, residues] in config.yaml "
                 '(pooling=["mean", "residues"] in Python)'
             )
-        return self._per_token(sequence, self._of_layer(stored, layer))
+        return self._per_token(sequence, of_layer(stored, layer, self.path))
 
     def token_starts(self, sequence: str) -> np.ndarray:
         """(tokens,) int32, where in the sequence, counted from 0, the letters of each row of `residues` begin.
@@ -237,25 +238,7 @@ class Embeddings:
             raise UserError(
                 f"{self.path}: holds residues only; take the mean of `residues(id)`, or embed with pooling mean"
             )
-        exact = [dataset for dataset in pooled if dataset.name == name]
-        if exact and layer in (None, exact[0].layer):
-            return exact[0]
-        names = sorted({dataset.representation for dataset in pooled})
-        if name is None:
-            name = "mean" if "mean" in names else names[0]
-        if name not in names:
-            raise UserError(f"{self.path}: holds no {name} per sequence; it has {', '.join(names)}")
-        return self._of_layer([dataset for dataset in pooled if dataset.representation == name], layer)
-
-    def _of_layer(self, stored: list[Dataset], layer: int | None) -> Dataset:
-        layers = {dataset.layer: dataset for dataset in stored}
-        known = sorted(number for number in layers if number is not None)
-        if layer is None:
-            return layers[known[-1]] if known else stored[0]
-        if layer not in layers:
-            what = stored[0].representation
-            raise UserError(f"{self.path}: holds no {what} of layer {layer}; it has {', '.join(map(str, known))}")
-        return layers[layer]
+        return chosen(pooled, name, layer, self.path)
 
 
 def _dispose(file: EmbeddingFile, temporary: Path | None) -> None:

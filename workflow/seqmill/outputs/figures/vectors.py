@@ -7,6 +7,7 @@ import numpy as np
 from seqmill.outputs.datasets import Dataset
 from seqmill.outputs.embedding_file import EmbeddingFile
 from seqmill.outputs.figures.style import NotDrawn
+from seqmill.outputs.token_means import token_means
 from seqmill.units import GIB
 
 # Points that a picture can show and a few seconds can place; and of what width at most.
@@ -76,8 +77,6 @@ def _averaged(file: EmbeddingFile, dataset: Dataset) -> Sample:
         # In random order as many as there is room for, at least one.
         order = np.random.default_rng(SEED).permutation(len(rows))
         rows = np.sort(rows[order[: max(int((np.cumsum(sizes[order]) <= MOST_RESIDUE_BYTES).sum()), 1)]])
-    values = np.empty((len(rows), dataset.width), np.float32)
-    stored, starts = file.values(dataset.name), file.starts(dataset.name)
-    for number, row in enumerate(rows.tolist()):
-        values[number] = stored[starts[row] : starts[row + 1]].mean(0, dtype=np.float32)
-    return Sample(rows, values, f"the mean of {dataset.representation} of layer {dataset.layer}")
+    return Sample(
+        rows, token_means(file, dataset, rows), f"the mean of {dataset.representation} of layer {dataset.layer}"
+    )
