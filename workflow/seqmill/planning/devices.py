@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from seqmill.planning import calibration, earlier
+from seqmill.models.family import Config
+from seqmill.planning import calibration, earlier, reuse
 from seqmill.planning.cards import Card
 from seqmill.planning.earlier import Run
 from seqmill.planning.outline import Outline
-from seqmill.planning.rates import RATES, Speed
+from seqmill.planning.rates import RATES, Speed, Work
 
 # Of a process on a CPU until its first batch: PyTorch's import, mostly.
 CPU_START_S = 8.0
@@ -50,9 +51,9 @@ def on_card(card: Card, config: dict[str, Any], model: Outline, results: Path, g
         dtype = model.config.half if card.has_bfloat16 else "float16"
     speed = Speed(card.matmul(dtype), card.copy, rates["shares"], _slower(config, rates))
     start = rates["start"]["base_s"] + rates["start"]["per_GB_s"] * model.file_bytes / 1e9
-    if runs := [run for run in earlier.find(results, model, dtype) if card.name in run.device]:
-        speed, start = _corrected(speed, runs), _start(runs)
-        basis = f"from {_counted(runs)} on such a card"
+    found = earlier.find(earlier.folders(results, reuse.earlier_results(config)), model, dtype)
+    if runs := [run for run in found if card.name in run.device]:
+        speed, start, basis = _learned(runs, speed, model, dtype, "on such a card")
     elif card.is_measured and dtype != "float32":
         basis = f"from measured rates of the {card.name}; of {rates['runs']} measured runs, each predicted from those of other "
         basis += f"models, the worst was off by {rates['worst_error']:.0%}"
@@ -70,11 +71,10 @@ def on_cpus(config: dict[str, Any], model: Outline, results: Path, shards: int) 
     matmul, copy = calibration.measured()
     share, rates = threads / cpus, RATES["cpu"]
     speed = Speed(matmul * share, copy * share, rates["shares"])
-    runs = [run for run in earlier.find(results, model, dtype) if run.threads == threads]
-    if runs:
+    found = earlier.find(earlier.folders(results, reuse.earlier_results(config)), model, dtype)
+    if runs := [run for run in found if run.threads == threads]:
         # Of another time, with other neighbours: only what took how long counts, not what the CPUs can do now.
-        basis = f"from {_counted(runs)} on such CPUs"
-        speed, start = _corrected(speed, runs), _start(runs)
+        speed, start, basis = _learned(runs, speed, model, dtype, "on such CPUs")
     else:
         start = CPU_START_S
         basis = "from a second of matrix products on this machine as busy as it is now; expect it to be off by a half"
@@ -89,13 +89,19 @@ def _slower(config: dict[str, Any], rates: dict[str, Any]) -> float:
     return rates["not_compiled_times"] if performance["compile"] is False else 1.0
 
 
-def _corrected(speed: Speed, runs: list[Run]) -> Speed:
-    return Speed(speed.matmul, speed.copy, speed.shares, speed.times * earlier.times(runs, speed))
+def _learned(runs: list[Run], speed: Speed, model: Outline, dtype: str, where: str) -> tuple[Speed, float, str]:
+    """Speed, start and basis as finished shards tell them."""
+    speed, is_told = earlier.speed_of(runs, speed)
+    basis = f"from {'a finished shard' if len(runs) == 1 else f'{len(runs)} finished shards'} {where}"
+    if is_told:
+        tokens, dealt = par_tokens(speed, model.config, earlier.BYTES[dtype]), model.family.cost.par_tokens
+        basis += (
+            f", by which attention takes as long as all else at {tokens:,.0f} tokens (shards are dealt by {dealt:,.0f})"
+        )
+    return speed, sum(run.start_s for run in runs) / len(runs), basis
 
 
-def _start(runs: list[Run]) -> float:
-    return sum(run.start_s for run in runs) / len(runs)
-
-
-def _counted(runs: list[Run]) -> str:
-    return "a finished shard" if len(runs) == 1 else f"{len(runs)} finished shards"
+def par_tokens(speed: Speed, config: Config, itemsize: int) -> float:
+    """The tokens of a sequence for which attention takes as long as all else, as in `CostInTokens`; see `Work.of`."""
+    rest, attention = (Work.summed(config, *sums, 1, itemsize) for sums in ((1.0, 0.0), (0.0, 1.0)))
+    return speed.seconds(rest) / speed.seconds(attention)
