@@ -17,7 +17,8 @@ from seqmill.planning.rates import Speed, Work
 LEAST_RUNS, LEAST_SPREAD = 4, 0.05
 # Shorter ones tell more of the start than of the rest.
 LEAST_SECONDS = 2.0
-START = ("import_s", "read_s", "device_s", "load_s", "compile_s", "measure_s", "first_batch_s")
+# Without reading the sequences, which takes longer for more of them and which an estimate adds.
+START = ("import_s", "device_s", "load_s", "compile_s", "measure_s", "first_batch_s")
 EMBED = "embed"
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 
@@ -29,7 +30,7 @@ class Run:
     Attributes:
         device: as meta.json has it.
         threads: of a CPU; 0 of a GPU.
-        start_s, steady_s: seconds until the first batch, and from there to the closed file.
+        start_s, steady_s: seconds until the first batch, but for reading the sequences, and from there to the closed file.
         work: what it computed.
     """
 
