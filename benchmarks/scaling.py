@@ -33,7 +33,7 @@ from seqmill.planning.earlier import BYTES, Run
 from seqmill.planning.estimate import Estimate
 from seqmill.planning.outline import Outline
 from seqmill.planning.rates import Work
-from seqmill.planning.workload import Workload
+from seqmill.planning.workload import Workload, longest_piece
 
 # Sequences of a sample that are dealt at most: the more there are, the smaller the imbalance, so that it is not made too small.
 DEALT = 1_000_000
@@ -64,7 +64,8 @@ def device(card: str, model: Outline, gpus: int) -> Device:
 
 def stored(model: Outline, pooling: list[str], dtype: str) -> list[Dataset]:
     """What is written of the last layer."""
-    return datasets.resolve([model.config.layer_count], pooling, model.config.width, dtype)
+    single = model.family.letters_per_token == 1
+    return datasets.resolve([model.config.layer_count], pooling, model.config.width, dtype, single)
 
 
 def bytes_of(made: Workload, kept: list[Dataset]) -> float:
@@ -74,7 +75,7 @@ def bytes_of(made: Workload, kept: list[Dataset]) -> float:
 
 def estimated(on: Device, made: Workload, model: Outline, pooling: list[str], disk: float) -> Estimate:
     """The embed jobs; `disk` is what all of them can write together, in bytes per second."""
-    longest = int(made.largest.max()) + model.family.cost.special_tokens
+    longest = longest_piece(int(made.largest.max()), Treatment(), model)
     kept = stored(model, pooling, on.dtype)
     return estimate.of(on, made, kept, model, model.config.layer_count, longest, written_per_s=disk / on.at_once)
 
@@ -93,7 +94,7 @@ def predict(args: argparse.Namespace, lengths: np.ndarray, name: str, gpus: int)
         "model": name,
         "gpus": gpus,
         "shards": len(made.tokens),
-        "residues": round(made.letters.sum()),
+        "letters": round(made.letters.sum()),
         "imbalance": round(made.imbalance, 5),
         "start_s": round(on.start_s, 1),
         "embed_h": round(jobs.wall_s / 3600, 2),
@@ -175,9 +176,9 @@ def stem(name: str) -> str:
     return Path(name).name.split(".")[0]
 
 
-def read(paths: list[Path]) -> dict[str, np.ndarray]:
-    """The lengths of the sequences of some files, in their order, repeated ones once."""
-    alphabet = outlined("650M").family.alphabet
+def read(paths: list[Path], model: str) -> dict[str, np.ndarray]:
+    """The lengths of the sequences of some files, which a model takes; repeated ones count once."""
+    alphabet = outlined(model).family.alphabet
     return {stem(str(path)): census.take([path], alphabet).lengths for path in paths}
 
 
@@ -203,7 +204,7 @@ def main() -> None:
     add("--disk", type=float, help="GB/s that all jobs write together [2; with --against no limit]")
     add("--output", type=Path, help="JSON file to write")
     args = parser.parse_args()
-    samples = read(args.fasta)
+    samples = read(args.fasta, args.models[0])
     if args.against:
         disk = math.inf if args.disk is None else args.disk * 1e9
         rows = [row for path in args.against for row in held(path, samples, disk)]

@@ -65,7 +65,7 @@ def test_more_gpus_share_the_work_and_nothing_else():
     assert eight["check_merge_h"] == one["check_merge_h"]
     assert eight["cost"] == pytest.approx(one["cost"], rel=0.02)
     assert predicted(1, price=5.0)["cost"] == pytest.approx(2 * one["cost"], rel=0.01)
-    assert predicted(1, sequences=6e8)["residues"] == pytest.approx(10 * one["residues"], rel=1e-6)
+    assert predicted(1, sequences=6e8)["letters"] == pytest.approx(10 * one["letters"], rel=1e-6)
 
 
 def test_each_further_shard_of_a_gpu_costs_a_start():
