@@ -63,6 +63,7 @@ def figures(folder: Path, gpus: int, pooling: str) -> dict[str, Any]:
         "steady_s": [round(t["steady_s"], 1) for t in timings],
         "gpu_idle": round(max(t["gpu_idle_s"] / t["steady_s"] for t in timings), 4),
         "start_s": [round(sum(t[part] for part in START), 1) for t in timings],
+        "read_s": [round(t["read_s"], 2) for t in timings],
         "makespan_s": round(makespan, 1),
         "makespan_to_mean": round(makespan / (sum(seconds) / gpus), 3),
         "cpus_per_gpu": round(sum(t["cpu_time"].sum() for t in tables) / sum(t["s"].sum() for t in tables), 2),

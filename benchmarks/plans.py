@@ -20,6 +20,7 @@ from bench import START
 from common import ROOT, read_proteins, report, write_shard
 
 from seqmill.planning import config as configuration
+from seqmill.planning import estimate as estimates
 from seqmill.planning import plan
 from seqmill.units import GIB
 
@@ -99,7 +100,7 @@ def compare(name: str, model: Path, fasta: Path, folder: Path, flags: list[str])
     }
     if memory:
         row |= {
-            "predicted_GiB": round((estimate.peak_bytes - plan.CONTEXT_BYTES) / GIB, 2),
+            "predicted_GiB": round((estimate.peak_bytes - estimates.CONTEXT_BYTES) / GIB, 2),
             "measured_GiB": round(memory / GIB, 2),
         }
     return row

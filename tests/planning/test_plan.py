@@ -112,6 +112,34 @@ def test_a_later_sample_is_planned_without_what_earlier_ones_have(proteins, tmp_
     assert (made.census.lengths.tolist(), made.census.known) == ([10], 125)
 
 
+def test_what_a_reused_result_has_is_planned_as_known(proteins, tmp_path):
+    """Some, and all; the merged file holds them in any case."""
+    some = tmp_path / "some.fasta"
+    some.write_text("".join(proteins.read_text().partition(">copy_")[0].splitlines(keepends=True)[:80]))
+    earlier = SmallRun(tmp_path / "earlier")
+    earlier.embed(DEMO_MODEL, some)
+    earlier.merge()
+    fresh, reusing = planned(proteins), planned(proteins, reuse=str(earlier.folder))
+    assert (fresh.census.known, len(fresh.census.lengths)) == (0, 125)
+    assert (reusing.census.known, len(reusing.census.lengths)) == (40, 85)
+    assert reusing.disk[disk.MERGED] == pytest.approx(fresh.disk[disk.MERGED])
+    assert "; 40 more are in results that are reused" in describe(reusing)
+    assert content(reusing)["already_embedded"] == 40
+    nothing_new = planned(
+        some, reuse=[str(earlier.embeddings)], shards=2, model={"name": str(DEMO_MODEL), "pooling": "residues"}
+    )
+    assert (nothing_new.census.known, nothing_new.shards.sequences.tolist()) == (40, [0, 0])
+    assert nothing_new.disk[disk.MERGED] > nothing_new.census.letters * 4
+    assert "0 distinct sequences to embed" in describe(nothing_new)
+
+
+def test_results_to_reuse_that_are_not_there_or_broken_are_refused(proteins, tmp_path):
+    assert "reuse: there is no file or folder nowhere" in refusal(planned, proteins, reuse="nowhere")
+    (tmp_path / "embeddings.h5").write_bytes(b"")
+    (tmp_path / "index.parquet").write_bytes(b"PAR1")
+    assert "index.parquet: its hashes of sequences cannot be read" in refusal(planned, proteins, reuse=str(tmp_path))
+
+
 def test_sequences_that_a_model_cannot_take_are_refused(tmp_path):
     path = tmp_path / "long.fasta"
     path.write_text(f">short\nMKTA\n>titin\n{'MKTAY' * 300}\n")

@@ -100,6 +100,19 @@ def test_nucleotides_are_read_from_lines_and_raised_to_upper_case(tmp_path):
     assert [(r.id, r.sequence) for r in read_nucleotides(path)] == [("one", b"ACGTNN"), ("two", b"AC")]
 
 
+def test_the_start_of_a_job_is_that_of_the_newest_measurement_with_compiled_kernels():
+    def row(model, seconds, **more):
+        found = {"version": "ours", "kernels": "cached", "model": model, "first_batch_after_s": seconds, "read_s": 0.5}
+        return {**found, **more}
+
+    old = {"rows": [row("8M", 99.0), row("650M", 99.0)]}
+    new = {"rows": [row(model, 4.5 + rates.weights_gb(model)) for model in ("8M", "650M", "3B")]}
+    new["rows"] += [row("8M", 30.0, kernels="compiled anew"), row("8M", 20.0, version="theirs")]
+    assert rates.start([], [old, new]) == {"base_s": 4.0, "per_GB_s": 1.0}
+    engine = [{"model": "8M", "wall_s": 12.0, "steady_s": 2.0}, {"model": "650M", "wall_s": 12.0, "steady_s": 2.0}]
+    assert rates.start(engine, []) == {"base_s": 10.0, "per_GB_s": 0.0}
+
+
 def test_the_rates_of_plans_are_those_of_the_results():
     """`python benchmarks/rates.py` writes them."""
     assert json.loads(FILE.read_text()) == rates.content(rates.read(rates.RESULTS))

@@ -9,9 +9,10 @@ rule shard:
         fasta=fasta_of_round,
         earlier=of_rounds(RECORDS, before=True),
     output:
-        shards=expand(f"<results>/shards/{IN_ROUND}{{shard}}.fasta", shard=SHARDS, allow_missing=True),
+        # Of all, what each embed job needs first: Snakemake compares it with one after the other.
         records=RECORDS,
         checksums=CHECKSUMS,
+        shards=expand(f"<results>/shards/{IN_ROUND}{{shard}}.fasta", shard=SHARDS, allow_missing=True),
     log:
         f"<logs>/shard{DOT_ROUND}.log",
     benchmark:

@@ -217,6 +217,9 @@ def meta_content(
         # Only where they are fewer, as in no shard.
         **({"distinct_sequences": sequences.distinct} if sequences.distinct < len(sequences) else {}),
         "residues": int(sequences.lengths.sum()),
+        "tokens": int(batches.token_counts.sum()),
+        "tokens_squared": int((batches.token_counts**2).sum()),
+        "predicted_cost": round(float(task.costs[batches.first :].sum()), 1),
         **({"reused_sequences": sequences.known} if sequences.known else {}),
         "resumed_after": batches.first - sequences.known,
         "out_of_memory": state.ooms,

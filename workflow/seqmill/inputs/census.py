@@ -39,7 +39,7 @@ class Census:
         records, letters: of all records, repeated ones included.
         id_bytes, description_bytes: of all headers.
         lengths: (D,) int64, letters of each distinct sequence that is still to be embedded.
-        known: distinct sequences that earlier rounds of samples have; not among `lengths`.
+        known: distinct sequences that earlier rounds of samples or results that are reused have; not among `lengths`.
         longest: the longest records, their letters and ids, longest first.
     """
 

@@ -12,7 +12,7 @@ import pandas as pd
 from seqmill.errors import UserError
 from seqmill.files import write_atomically
 from seqmill.inputs.rounds import ELSEWHERE, distinct
-from seqmill.outputs import meta, partial
+from seqmill.outputs import balance, meta, partial
 from seqmill.outputs.embedding_file import METADATA, MODULUS, Damaged, EmbeddingFile
 from seqmill.outputs.meta import AGAIN, Unusable
 from seqmill.outputs.names import EMBEDDINGS
@@ -36,7 +36,8 @@ def check(folders: list[Path], records: Sequence[Path]) -> pd.DataFrame:
     """
     own = folders[-(len(folders) // len(records)) :]
     metas = inspect(folders, records, lambda file, found: file.path.parent in own and verify_values(file, found))
-    return pd.DataFrame([_summarise(folder, metas[folder]) for folder in own])
+    summary = pd.DataFrame([_summarise(folder, metas[folder]) for folder in own])
+    return summary.join(balance.seconds([metas[folder] for folder in own]))
 
 
 def inspect(

@@ -45,4 +45,4 @@ def exports(formats: Sequence[str], found: Census, made: Workload, stored: list[
 
 def _tokens(found: Census, made: Workload) -> float:
     """Content tokens that have a state, of all records: repeated ones count as often as they come."""
-    return found.letters * made.kept.sum() / max(made.letters.sum(), 1)
+    return found.letters * (made.kept.sum() / made.letters.sum() if made.letters.any() else 1.0)

@@ -1,6 +1,5 @@
 """A plan: what a run will compute, how long that takes, and what it needs, before anything of it runs. Imports no torch."""
 
-import heapq
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,50 +18,13 @@ from seqmill.options import AUTO, OPTIONS
 from seqmill.outputs import datasets
 from seqmill.outputs.datasets import Dataset
 from seqmill.outputs.names import META
-from seqmill.planning import cards, devices, disk, outline, paths, samples
+from seqmill.planning import cards, devices, disk, estimate, outline, paths, reuse, samples
 from seqmill.planning import config as configuration
 from seqmill.planning import resources as demand
 from seqmill.planning.devices import Device
-from seqmill.planning.earlier import BYTES
+from seqmill.planning.estimate import Estimate
 from seqmill.planning.outline import Outline
-from seqmill.planning.rates import RATES, Work
 from seqmill.planning.workload import Workload, longest_piece
-
-# Results that one job writes, at the pace of a good disk; slower ones make storing every residue's state take longer.
-WRITTEN_PER_S = 0.8e9
-# The steps without a GPU, on one core: sharding a record; checking and merging one, and the bytes of its results.
-SHARD_S, MERGE_S, MERGED_PER_S = 20e-6, 10e-6, 0.4e9
-# An embed job reads its sequences before anything else, each in so many seconds.
-READ_S = 10e-6
-# Of Snakemake and the processes that it starts.
-STEPS_S = 20.0
-# Tokens of a batch where it is left to seqmill.
-BATCH_TOKENS, CPU_BATCH_TOKENS = 32_768, 2_048
-# CUDA's context, and kernels.
-CONTEXT_BYTES = 0.8 * 2**30
-# What a batch may fill of a card, as the engine has it.
-USABLE_SHARE = 0.9
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What a kind of device makes of a run.
-
-    Attributes:
-        device: the device.
-        busy_s: seconds of all jobs together.
-        wall_s: from the first job's start to the last one's end.
-        batch_tokens: of the largest batch: as configured or chosen, or that of the longest sequence.
-        peak_bytes: of a card's memory; None on CPUs.
-        fits: whether that is what the card has.
-    """
-
-    device: Device
-    busy_s: float
-    wall_s: float
-    batch_tokens: int
-    peak_bytes: float | None
-    fits: bool
 
 
 @dataclass(frozen=True)
@@ -126,6 +88,7 @@ def make(config: dict[str, Any], results: Path, gpu: str | None = None) -> Plan:
     needs = disk.needed(found, made, stored, model)
     needs |= disk.exports(config.get("results", {}).get("formats", []), found, made, stored)
     longest = longest_piece(found.lengths.max(initial=0), treatment, model)
+    batch = None if (asked := config["performance"]["batch_size"]) == AUTO else asked
     return Plan(
         config,
         len(files),
@@ -136,35 +99,36 @@ def make(config: dict[str, Any], results: Path, gpu: str | None = None) -> Plan:
         stored,
         layers,
         made,
-        [_estimate(device, made, stored, model, layers[-1], longest, config) for device in chosen],
+        [estimate.of(device, made, stored, model, layers[-1], longest, batch) for device in chosen],
         is_settled,
         demand.host_mb(model.loaded_bytes, made.largest),
         demand.gpu_minutes(model.config.parameter_count, float(made.costs.max(initial=0))),
         needs,
-        STEPS_S + found.records * (SHARD_S + MERGE_S) + needs[disk.MERGED] / MERGED_PER_S,
+        sum(estimate.other_steps(found.records, needs[disk.MERGED]).values()),
         len(list((results / "embed").rglob(META))),
         shutil.disk_usage(_existing(results)).free,
     )
 
 
-def _input(config: dict[str, Any], results: Path) -> tuple[int, list[str], np.ndarray | None]:
+def _input(config: dict[str, Any], results: Path) -> tuple[int, list[str], np.ndarray]:
     """How many samples there are, the files that are still to be sharded, and the keys of sequences that need not be."""
     named = samples.read_samples(config, must_exist=True)
+    reused = reuse.keys(reuse.earlier_results(config))
     if named is None:
-        return 0, paths.fasta_files(config), None
+        return 0, paths.fasta_files(config), reused
     planned = samples.plan_rounds(named, results / "shards")
     tables = [results / f"shards/{number}/{RECORDS}" for number in planned]
     done = [table for table in tables if table.exists()]
     # Those of the last round are all that is new; where nothing is new, a plan is of all.
     if len(done) == len(tables):
-        return len(named), [path for given in named.values() for path in given], None
+        return len(named), [path for given in named.values() for path in given], reused
     new = [
         path
         for number, table in zip(planned, tables, strict=True)
         if table not in done
         for path in planned[number].files
     ]
-    return len(named), new, census.keys(rounds.places(done).index) if done else None
+    return len(named), new, np.concatenate([census.keys(rounds.places(done).index), reused])
 
 
 def _devices(
@@ -207,45 +171,6 @@ def _stored(
     storage = None if storage == AUTO else storage
     pooling = tuple(dict.fromkeys(asked))
     return datasets.resolve(layers, pooling, model.config.width, dtype, single, storage, treatment.long)
-
-
-def _estimate(
-    device: Device,
-    made: Workload,
-    stored: list[Dataset],
-    model: Outline,
-    depth: int,
-    longest: int,
-    config: dict[str, Any],
-) -> Estimate:
-    itemsize = BYTES[device.dtype]
-    row_bytes = {per: sum(d.row_bytes for d in stored if d.is_per_token == per) for per in (False, True)}
-    seconds = []
-    for tokens, squares, sequences in zip(made.tokens, made.squares, made.sequences, strict=True):
-        work = Work.summed(model.config, tokens, squares, depth, itemsize)
-        written = sequences * row_bytes[False] + tokens * row_bytes[True]
-        seconds.append(device.start_s + sequences * READ_S + max(device.speed.seconds(work), written / WRITTEN_PER_S))
-    asked, usual = config["performance"]["batch_size"], BATCH_TOKENS if device.card else CPU_BATCH_TOKENS
-    batch = usual if asked == AUTO else asked
-    if device.card is None:
-        return Estimate(device, sum(seconds), _makespan(seconds, device.at_once), max(batch, longest), None, True)
-    numbers = model.config.matrices / model.config.width + 4 * model.config.width
-    token_bytes = itemsize * RATES["gpu"]["activations"] * numbers + 2 * row_bytes[True]
-    fixed = itemsize * model.config.parameter_count + CONTEXT_BYTES
-    usable = USABLE_SHARE * device.card.memory_bytes
-    if asked == AUTO:
-        batch = int(min(batch, max((usable - fixed) / token_bytes, 0)))
-    batch = max(batch, longest)
-    peak = fixed + batch * token_bytes
-    return Estimate(device, sum(seconds), _makespan(seconds, device.at_once), batch, peak, peak <= usable)
-
-
-def _makespan(seconds: list[float], at_once: int) -> float:
-    """When the last of some jobs ends, of which so many run at once, in their order."""
-    ends = [0.0] * max(at_once, 1)
-    for taken in seconds:
-        heapq.heappush(ends, heapq.heappop(ends) + taken)
-    return max(ends)
 
 
 def _existing(folder: Path) -> Path:

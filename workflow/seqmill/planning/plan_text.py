@@ -5,7 +5,8 @@ from typing import Any
 
 from seqmill.inputs.record import SHOWN, shown
 from seqmill.inputs.windows import TRUNCATE, WINDOW
-from seqmill.planning.plan import Estimate, Plan
+from seqmill.planning.estimate import Estimate
+from seqmill.planning.plan import Plan
 from seqmill.units import GIB
 
 WIDTH = 12
@@ -37,7 +38,10 @@ def describe(plan: Plan) -> str:
 def _input(plan: Plan) -> str:
     found, letters = plan.census, plan.model.alphabet.members
     files = _count(plan.files, "file") + (f" of {_count(plan.samples, 'sample')}" if plan.samples else "")
-    known = f"; {found.known:,} more are in earlier rounds of samples" if found.known else ""
+    elsewhere = ["earlier rounds of samples"] * bool(plan.samples) + ["results that are reused"] * bool(
+        plan.config["reuse"]
+    )
+    known = f"; {found.known:,} more are in {' or '.join(elsewhere)}" if found.known else ""
     return (
         f"{_count(found.records, 'record')} in {files}; {len(found.lengths):,} distinct sequences to embed, "
         f"{found.lengths.sum():,} {letters}{known}"
@@ -174,7 +178,7 @@ def content(plan: Plan) -> dict[str, Any]:
     return {
         "records": found.records,
         "distinct_sequences": len(found.lengths),
-        "in_earlier_rounds": found.known,
+        "already_embedded": found.known,
         "letters": int(found.lengths.sum()),
         "tokens": round(float(made.tokens.sum())),
         "longest": [{"id": name, "letters": length} for length, name in found.longest],

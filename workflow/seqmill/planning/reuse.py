@@ -4,10 +4,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from seqmill.errors import UserError
+import numpy as np
+
+from seqmill.errors import UserError, first_line
+from seqmill.inputs import census
 from seqmill.options import AUTO
 from seqmill.planning import config as configuration
 from seqmill.planning.paths import check_path
+
+# The column of an index that has the SHA-256 of each sequence.
+HASHES = "sequence_sha256"
 
 
 def earlier_results(config: dict[str, Any]) -> list[str]:
@@ -56,6 +62,34 @@ def check(config: dict[str, Any], paths: Sequence[str], own: Sequence[Path]) -> 
                     f"{_shown(value)}; change model.{name}, or take it out of the list"
                 )
     earlier.common_attributes(files)
+
+
+def keys(paths: Sequence[str]) -> np.ndarray:
+    """What tells the sequences of earlier results apart, as `census.keys` gives it: 8 bytes each.
+
+    Args:
+        paths: see `earlier_results`.
+
+    Raises:
+        UserError: there is no such result, or its index cannot be read.
+    """
+    found = [np.zeros(0, census.KEY)]
+    if paths:
+        # Only here, see `check`.
+        import pyarrow.parquet as pq
+
+        from seqmill.outputs import earlier
+        from seqmill.outputs.names import INDEX
+
+        for path in (file.with_name(INDEX) for file in earlier.located(paths)):
+            try:
+                batches = pq.ParquetFile(path).iter_batches(columns=[HASHES])
+                found += [census.keys(batch[HASHES].to_pylist()) for batch in batches]
+            except (OSError, ValueError, KeyError, TypeError) as error:  # pyarrow's own errors are among them
+                raise UserError(
+                    f"reuse: {path}: its hashes of sequences cannot be read ({first_line(error)}); copy the result again"
+                ) from None
+    return np.concatenate(found)
 
 
 def _shown(value: str | list[str]) -> str:
