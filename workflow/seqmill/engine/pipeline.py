@@ -274,7 +274,7 @@ class Pipeline:
         if memory is not None:
             copies = places(memory, outputs)
         elif self.pin_memory:
-            copies = {name: torch.empty_like(v, device="cpu", pin_memory=True) for name, v in outputs.items()}
+            copies = {name: torch.empty(v.shape, dtype=v.dtype, pin_memory=True) for name, v in outputs.items()}
         else:
             return {name: values.cpu() for name, values in outputs.items()}
         return {name: copy.copy_(outputs[name], non_blocking=True) for name, copy in copies.items()}
