@@ -79,7 +79,8 @@ def packed_states(
     assembly, parts = Assembly(batches, [dataset]), []
 
     def keep(result: BatchResult) -> None:
-        parts.append(torch.from_numpy(assembly.add(result)[1][name]).float())
+        # A copy, as the memory of the results is used again.
+        parts.append(torch.tensor(assembly.add(result)[1][name], dtype=torch.float32))
 
     pipeline = Pipeline(model, device, [dataset], **how)
     pipeline.run(batches, keep, lambda _: None)

@@ -22,8 +22,13 @@ from safetensors.numpy import load_file, save_file
 
 RECORDS, SHARDS, BATCH = 150, 2, 800
 ATTEMPTS = 8
-# Shard 0 takes a while, so that faults strike while it computes, and what it has is written down often.
-INJECTED = {"PYTHONPATH": str(INJECTION), "SEQMILL_TEST_FLUSH": "0.2", "SEQMILL_TEST_SLOW": "0:0.1"}
+# Shard 0 takes a while, so that faults strike while it computes, and what it has is written down often, by several threads.
+INJECTED = {
+    "PYTHONPATH": str(INJECTION),
+    "SEQMILL_TEST_FLUSH": "0.2",
+    "SEQMILL_TEST_SLOW": "0:0.1",
+    "SEQMILL_TEST_PART": "20000",
+}
 COMMAND = ("snakemake", "--profile", "profiles/local", "--cores", "2")
 
 

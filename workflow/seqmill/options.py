@@ -221,7 +221,7 @@ OPTIONS = (
         "dataloader_workers",
         Number(0),
         "auto",
-        "processes per GPU that prepare batches, two ahead each",
+        "processes per GPU that prepare batches, a few ahead each",
         "auto: min(CPUs of this job / GPUs, 8).",
     ),
     _speed(
@@ -229,9 +229,9 @@ OPTIONS = (
         Switch(),
         False,
         "page-locked host memory for copies to and from the GPU",
-        "It takes RAM that cannot be swapped: about 16 bytes per token of a batch and worker, and with pooling residues "
-        "twice tokens x width x 2 bytes (168 MB for 650M at 32,768 tokens). Faster where every residue is stored, next "
-        "to nothing elsewhere.",
+        "It takes RAM that cannot be swapped, a few MB. What is stored per residue goes through such memory in any case: "
+        "four to eight times tokens x width x 2 bytes, at most 512 MiB (which 650M takes at 32,768 tokens). Gains next to "
+        "nothing elsewhere.",
     ),
     _speed(
         "expandable_segments",

@@ -6,6 +6,7 @@
     SEQMILL_TEST_DEVICES=/path/to/folder each batch of shard 0 adds a line with the GPUs it is given to the folder's file 0
     SEQMILL_TEST_RECOMMEND=900           the diagnosis of an out of memory recommends that: on a CPU it has no grounds to
     SEQMILL_TEST_FLUSH=0.2               unfinished results are written down that often, in seconds
+    SEQMILL_TEST_PART=20000              several threads write each batch of more bytes than that, even of a small model
 
 Python imports this module when it starts. Without the variables it does nothing.
 """
@@ -76,6 +77,10 @@ def _flush_often(partial):
     partial.FLUSH_SECONDS = float(os.environ.get("SEQMILL_TEST_FLUSH", partial.FLUSH_SECONDS))
 
 
+def _write_in_parts(writers):
+    writers.PART_BYTES = int(os.environ.get("SEQMILL_TEST_PART", writers.PART_BYTES))
+
+
 class _Finder(importlib.abc.MetaPathFinder):
     """Finds modules as usual, but changes some of them when they have been loaded."""
 
@@ -97,6 +102,7 @@ CHANGES = {
     "seqmill.engine.pipeline": _fail_in_batches,
     "seqmill.engine.oom": _recommend,
     "seqmill.outputs.partial": _flush_often,
+    "seqmill.outputs.writers": _write_in_parts,
 }
 FAULTS = {
     # First, as the others may leave nobody to do it.

@@ -156,3 +156,6 @@ def _free() -> None:
     gc.collect()
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()
+        # Pinned memory is kept in the same way, by what older PyTorch cannot be asked for.
+        if hasattr(torch.accelerator, "empty_host_cache"):
+            torch.accelerator.empty_host_cache()

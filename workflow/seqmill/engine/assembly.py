@@ -55,7 +55,8 @@ class Assembly:
         parts = self.waiting[dataset.name]
         taken = self._size(dataset, begun, max(stop, begun))
         if stop <= start:
-            parts.append(new)
+            # The memory of the results is used again.
+            parts.append(new.copy())
             return new[:0]
         values = np.concatenate([*parts, new[:taken]]) if parts else new[:taken]
         self.waiting[dataset.name] = [new[taken:].copy()] if taken < len(new) else []

@@ -1,5 +1,9 @@
 """The batches of a shard: planned within a number of tokens, packed on demand, prefetched."""
 
+import itertools
+from collections.abc import Callable, Iterator
+from functools import cached_property
+
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
@@ -13,6 +17,8 @@ from seqmill.models.piece_tokens import PieceTokens
 
 # Shapes beyond the batch size (one long sequence alone) are rounded up to this, which keeps tensor cores busy.
 SHAPE_MULTIPLE = 64
+# Batches that a worker sends at once: each message takes the thread that feeds the GPU a third of a millisecond.
+SENT_TOGETHER = 4
 
 
 def plan(token_counts: np.ndarray, max_tokens: int) -> np.ndarray:
@@ -125,9 +131,13 @@ class PackedBatches(TorchDataset):
 
     def finished(self, index: int) -> int:
         """How many sequences are whole with batch `index` that were not before it."""
-        pieces = self.first_piece + self.bounds[index : index + 2]
-        whole = np.searchsorted(self.pieces.begins, pieces, side="right") - 1
-        return int(np.diff(np.maximum(whole, self.first))[0])
+        return int(self._whole[index + 1] - self._whole[index])
+
+    @cached_property
+    def _whole(self) -> np.ndarray:
+        """(batches + 1,) how many sequences are whole before each batch."""
+        whole = np.searchsorted(self.pieces.begins, self.first_piece + self.bounds, side="right") - 1
+        return np.maximum(whole, self.first)
 
     def packing_efficiency(self) -> float:
         """Share of the token slots that are not padding."""
@@ -135,19 +145,41 @@ class PackedBatches(TorchDataset):
         return float(np.sum(self.token_counts)) / slots if slots else 1.0
 
 
-def loader(batches: PackedBatches, workers: int, pin_memory: bool) -> DataLoader:
-    """Prefetch batches in order: `workers` processes, two batches ahead each."""
-    return DataLoader(
-        batches,
-        batch_size=None,
+class _Arrays(TorchDataset):
+    """The same batches as arrays: workers send them as bytes, but each tensor through a socket and a file of its own."""
+
+    def __init__(self, batches: PackedBatches):
+        self.batches = batches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, index: int) -> Batch:
+        return _changed(self.batches[index], torch.Tensor.numpy)
+
+
+def loader(batches: PackedBatches, workers: int, pin_memory: bool) -> Iterator[Batch]:
+    """Prefetch batches in order: `workers` processes, each two messages of SENT_TOGETHER batches ahead."""
+    loaded = DataLoader(
+        _Arrays(batches),
+        batch_size=SENT_TOGETHER,
         num_workers=workers,
         prefetch_factor=2 if workers else None,
-        pin_memory=pin_memory,
         collate_fn=_as_is,
         # Forked workers share the shard's letters and tokens; they never touch CUDA.
         multiprocessing_context="fork" if workers else None,
     )
+    for batch in itertools.chain.from_iterable(loaded):
+        tensors = _changed(batch, torch.from_numpy)
+        yield _changed(tensors, torch.Tensor.pin_memory) if pin_memory else tensors
 
 
-def _as_is(batch: Batch) -> Batch:
-    return batch
+def _changed(batch: Batch, change: Callable) -> Batch:
+    """The batch with what goes to the device changed."""
+    return batch._replace(
+        token_ids=change(batch.token_ids), cu_seqlens=change(batch.cu_seqlens), kept=change(batch.kept)
+    )
+
+
+def _as_is(batches: list[Batch]) -> list[Batch]:
+    return batches

@@ -217,7 +217,7 @@ class Job:
         self.clock.mark("embed_s")
         self.partial.flush()
         self.clock.mark("close_s")
-        report.warn_of_idle_gpu(timing, self.partial.path.stat().st_size)
+        report.warn_of_idle_gpu(timing, self.partial.written)
 
     def _report_oom(self, error: Exception, sequences: Sequences, device: torch.device) -> int:
         """Write `oom.json` and log it; returns the exit status."""

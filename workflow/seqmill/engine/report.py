@@ -155,12 +155,12 @@ def warn_of_idle_gpu(timing: Timing, written: int) -> None:
     """Warn if the GPU was idle between batches, and say what to do about it.
 
     Args:
-        written: bytes of results.
+        written: bytes of results that this job wrote.
     """
     if timing.gpu_idle_s <= IDLE_SHARE * timing.steady_s:
         return
     if timing.waited_for_writer_s > timing.waited_for_reader_s:
-        rate = written / 1e6 / timing.steady_s
+        rate = written / 1e6 / max(timing.writing_s, 1e-3)
         limit = f"the disk, which took {rate:.0f} MB/s; write the results to a faster one"
     else:
         limit = "the reader; give the job more CPUs, or raise performance.dataloader_workers"

@@ -239,13 +239,14 @@ def _extent(stored: h5py.Dataset, name: str, layers: np.ndarray) -> Extent:
     return Extent(Dataset.stored(name, width, stored.dtype, stored.attrs, layers), stored.id.get_offset() or 0, rows)
 
 
-def cut(sizes: np.ndarray) -> Iterator[tuple[int, int]]:
-    """(start, stop) of stretches of about BLOCK_BYTES, or one entry that is larger; `sizes` in bytes."""
+def cut(sizes: np.ndarray, at_most: int | None = None) -> Iterator[tuple[int, int]]:
+    """(start, stop) of stretches of at most so many bytes, or BLOCK_BYTES, or one entry that is larger; `sizes` in bytes."""
+    limit = at_most or BLOCK_BYTES
     ends = np.cumsum(sizes)
     start = 0
     while start < len(sizes):
         done = ends[start - 1] if start else 0
-        stop = max(int(np.searchsorted(ends, done + BLOCK_BYTES, side="right")), start + 1)
+        stop = max(int(np.searchsorted(ends, done + limit, side="right")), start + 1)
         yield start, stop
         start = stop
 

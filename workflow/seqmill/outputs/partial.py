@@ -22,6 +22,7 @@ from seqmill.outputs.datasets import Dataset
 from seqmill.outputs.embedding_file import METADATA, MODULUS, Damaged, EmbeddingFile
 from seqmill.outputs.layout import lay_out
 from seqmill.outputs.names import EMBEDDINGS, PROGRESS
+from seqmill.outputs.writers import Writers
 from seqmill.termination import Termination
 
 log = logging.getLogger(__name__)
@@ -86,6 +87,7 @@ class Partial:
         self.state: State | None = None
         self.sequences: Sequences | None = None
         self.file: EmbeddingFile | None = None
+        self._writers: Writers | None = None
         # Held while `state` changes; while it is written.
         self._changing, self._saving = threading.Lock(), threading.Lock()
         self._leaving = threading.Event()
@@ -116,8 +118,7 @@ class Partial:
             log.warning("%s: what was computed since the last flush is lost (%s)", self.folder, error)
         finally:
             self._termination.disarm()
-            if self.file is not None:
-                self.file.__exit__()
+            self._close()
             self._lock.release()
             if not (self.folder / PROGRESS).exists():
                 remove(self.folder)
@@ -176,6 +177,7 @@ class Partial:
             with h5py.File(self.path, "r+") as file:
                 file.attrs["attention"] = ", ".join(state.attention)
         self.file = EmbeddingFile(self.path, writable=True)
+        self._writers = Writers(self.file)
         state.checksums[METADATA] = self.file.metadata_checksum()
         state.choices = choices
         self.flush()
@@ -196,19 +198,17 @@ class Partial:
         first, last = self.state.done, self.state.done + count
         rows, copies = self.sequences.rows_of(first, last), self.sequences.copies[first:last]
         values = {**values, **known(first, last)}
-        sums = {name: self._write(name, rows, copies, value) for name, value in values.items()}
+        # All rows are in the file before anything says so.
+        sums = {name: self._writers.write(name, rows, copies, value) for name, value in values.items()}
         with self._changing:
             self.state.done = last
             for name, value in sums.items():
                 self.state.checksums[name] = (self.state.checksums[name] + value) % MODULUS
 
-    def _write(self, name: str, rows: np.ndarray, copies: np.ndarray, values: np.ndarray) -> int:
-        """Write one dataset's values; returns the checksum of all rows."""
-        total = 0
-        for some, block in self.file.repeated(name, rows, copies, values):
-            self.file.write(some, {name: block})
-            total += self.file.checksum_of(name, some, block)
-        return total
+    @property
+    def written(self) -> int:
+        """Bytes of values that this process has written."""
+        return self._writers.written if self._writers is not None else 0
 
     def record_oom(self, record: dict[str, Any]) -> None:
         """Record an out-of-memory error and drop the automatic choices made before it."""
@@ -226,9 +226,15 @@ class Partial:
             except OSError:  # a file system without hard links, or another one
                 shutil.move(self.path, temporary)
         if not self.keep:
-            self.file.__exit__()
-            self.file = None
+            self._close()
             self._clear()
+
+    def _close(self) -> None:
+        """Close the file, if it is open."""
+        if self.file is not None:
+            self._writers.close()
+            file, self.file = self.file, None
+            file.__exit__()
 
     def flush(self, sync: bool = True) -> None:
         """Save progress; with `sync`, fsync first, so that it survives a node crash."""
