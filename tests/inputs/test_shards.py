@@ -1,18 +1,23 @@
 """Distinct sequences, how they are assigned to shards, and the files that come of it."""
 
+import functools
 import gzip
 import hashlib
 import itertools
 from contextlib import ExitStack
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from refusals import GOOD, read, refusal, shard, written
 
-from seqmill.inputs import blocks, shards
+from seqmill.files import sha256 as sha256_of
+from seqmill.inputs import blocks, repeats, rounds, sha256sums, shards
 from seqmill.inputs.distinct import find_distinct
+from seqmill.inputs.hash_index import HashIndex
 from seqmill.inputs.rounds import read_records
 from seqmill.inputs.sample import Sample
 from seqmill.models.esm2.family import COST as predicted_cost
@@ -261,3 +266,39 @@ def test_the_table_has_the_same_types_with_and_without_duplicates(tmp_path):
     shard(proteins(tmp_path, a="MKT", b="MKT"), 1, tmp_path / "with")
     without, with_one = (pq.read_schema(tmp_path / name / "records.parquet") for name in ("without", "with"))
     assert without.types == with_one.types
+
+
+def test_hashes_are_bytes_and_tables_with_text_are_read_as_ever(sharded):
+    """As earlier versions wrote them."""
+    folder, _ = sharded
+    path = folder / "records.parquet"
+    assert pq.read_schema(path).field("sequence_sha256").type == pa.binary(32)
+    now, bytes_now, places = read_records(path), rounds.read_table(path), rounds.distinct(path, 1)
+    now.to_parquet(path, index=False)
+    assert pq.read_schema(path).field("sequence_sha256").type != pa.binary(32)
+    sha256sums.write(folder, {path.name: sha256_of(path)})
+    pd.testing.assert_frame_equal(read_records(path), now)
+    pd.testing.assert_frame_equal(rounds.distinct(path, 1), places)
+    assert rounds.read_table(path).column("sequence_sha256").equals(bytes_now.column("sequence_sha256"))
+    assert read_records(path, ["length", "round"]).columns.tolist() == ["length"]
+
+
+def test_the_folder_is_listed_for_all_shards_together(tmp_path, small_fasta, monkeypatch):
+    folder, listed = tmp_path / "shards", []
+    folder.mkdir()
+    for name in (".7.fasta.123.tmp", ".records.parquet.5.tmp", ".other.fasta.123.tmp"):
+        (folder / name).touch()
+    iterdir = Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", lambda path: listed.append(path) or iterdir(path))
+    shard(small_fasta, 20, folder)
+    assert listed.count(folder) == 2
+    assert {path.name for path in iterdir(folder) if path.name.startswith(".")} == {".other.fasta.123.tmp"}
+
+
+def test_hashes_and_ids_whose_keys_are_the_same_are_compared(tmp_path, small_fasta, monkeypatch):
+    shard(small_fasta, 3, tmp_path / "one")
+    monkeypatch.setattr(repeats, "keys", lambda names: np.zeros(len(names), np.int64))
+    poor = functools.partial(HashIndex, lambda hashes: (hashes[:, 0] % 2).astype(np.uint64))
+    monkeypatch.setattr("seqmill.inputs.distinct.HashIndex", poor)
+    shard(small_fasta, 3, tmp_path / "two")
+    assert (tmp_path / "one/SHA256SUMS").read_text() == (tmp_path / "two/SHA256SUMS").read_text()
