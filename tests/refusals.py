@@ -20,6 +20,7 @@ from seqmill.errors import UserError
 from seqmill.inputs import shards
 from seqmill.inputs.alphabet import PROTEIN
 from seqmill.inputs.fasta import Record, read_all
+from seqmill.inputs.sample import Sample
 from seqmill.models import hub
 from seqmill.models.esm2.family import COST as cost
 from seqmill.models.weights import Weights
@@ -91,9 +92,9 @@ def records(*paths: Path | str, invalid: str = "error") -> list[tuple[str, bytes
     return [(protein.id, protein.sequence) for protein in read(*paths, invalid=invalid)]
 
 
-def shard(records: Iterator[Record], count: int, folder: Path) -> str:
-    """Write shards as for ESM-2."""
-    return shards.shard({None: records}, count, folder, cost)
+def shard(path: Path, count: int, folder: Path, **options: str) -> str:
+    """Write shards as for ESM-2; options as those of `Sample`."""
+    return shards.shard({None: Sample([path], PROTEIN, **options)}, count, folder, cost)
 
 
 def find_model(name: Path | str, revision: str | None = None) -> Weights:

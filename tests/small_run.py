@@ -10,7 +10,7 @@ import pandas as pd
 
 from seqmill.engine.job import Job
 from seqmill.inputs import shards
-from seqmill.inputs.fasta import read_all
+from seqmill.inputs.sample import Sample
 from seqmill.models import hub, registry
 from seqmill.outputs import earlier, reused, verify
 from seqmill.outputs.merge import merge
@@ -40,7 +40,7 @@ class SmallRun:
 
     def shard(self, model: Path, fasta: Path, reuse: Sequence[Path] = ()) -> None:
         family, _ = registry.recognise(hub.resolve(str(model)))
-        records, folder, files = read_all([fasta], family.alphabet), self.folder / "shards", earlier.located(reuse)
+        records, folder, files = Sample([fasta], family.alphabet), self.folder / "shards", earlier.located(reuse)
         places = reused.places(files) if files else None
         shards.shard({None: records}, len(self.parts), folder, family.cost, alphabet=family.alphabet, reused=places)
         earlier.record(folder, earlier.common_attributes(files))

@@ -14,6 +14,7 @@ import pytest
 from paths import INJECTION, SCRIPTS
 
 from seqmill import progress
+from seqmill.files import sha256
 from seqmill.inputs import sha256sums
 from seqmill.progress import Progress
 
@@ -200,7 +201,7 @@ def embed(small_fasta, tiny_model, tmp_path):
     fasta = tmp_path / "results/shards/0.fasta"
     fasta.parent.mkdir(parents=True)
     fasta.write_bytes(small_fasta.read_bytes())
-    sha256sums.write(fasta.parent, [fasta.name])
+    sha256sums.write(fasta.parent, {fasta.name: sha256(fasta)})
     command = [sys.executable, SCRIPTS / "embed.py", "--fasta", fasta, "--verify-fasta", "--model", tiny_model]
     command += ["--output", tmp_path / "results/embed/0", "--device", "cpu", "--dataloader-workers", "1"]
     command += ["--batch-size", "600", "--on-oom", "retry"]

@@ -4,12 +4,11 @@ import gzip
 import hashlib
 import itertools
 
-import numpy as np
 import pytest
 from paths import PROTEOME
 from refusals import refusal
 
-from seqmill.inputs import census
+from seqmill.inputs import blocks, census
 from seqmill.inputs.alphabet import NUCLEOTIDE, PROTEIN
 from seqmill.inputs.fasta import read_records
 
@@ -39,8 +38,8 @@ def test_a_proteome_has_what_careful_reading_finds():
 @pytest.mark.parametrize("size", [1, 2, 7, 64, 1_000])
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 def test_records_may_begin_and_end_anywhere_in_a_block(tmp_path, monkeypatch, size, end):
-    monkeypatch.setattr(census, "BLOCK_BYTES", size)
-    monkeypatch.setattr(census, "MAX_BLOCKS", 10**6)
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", size)
+    monkeypatch.setattr(blocks, "MAX_BLOCKS", 10**6)
     path = tmp_path / "small.fasta"
     lines = ["", ">a one > two", "mkta", "YIAK*", ">b", "MKV LAAGG", "", ">c >", "MKTAYIAK", ">d", "M"]
     path.write_bytes(b"\xef\xbb\xbf" + end.join(lines).encode())
@@ -84,7 +83,7 @@ def test_bad_files_are_refused_in_a_sentence(tmp_path, content, sentence):
 
 
 def test_a_record_without_end_is_refused_before_it_fills_the_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(census, "BLOCK_BYTES", 1_000)
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 1_000)
     path = tmp_path / "endless.fasta"
     path.write_text(">first\nMKTA\n>endless\n" + "MK" * 10_000)
     assert "record 'endless' has more than 10,000,000 letters" in refusal(census.take, [path], PROTEIN)
@@ -96,7 +95,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
 
 def test_memory_is_blocks_and_not_records(tmp_path, monkeypatch):
     """What is kept of a block are numbers."""
-    monkeypatch.setattr(census, "BLOCK_BYTES", 500)
-    blocks = list(itertools.islice(census._blocks(PROTEOME), 50))
-    assert all(sum(map(len, block)) < 5_000 for block in blocks)
-    assert np.mean([len(block) for block in blocks]) < 5
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 500)
+    found = list(itertools.islice(blocks.read(PROTEOME), 50))
+    assert max(map(len, found)) < 5_000
+    assert sum(block.count(b"\n>") for block in found) < 5 * len(found)

@@ -43,7 +43,7 @@ def test_a_gzip_bomb_is_refused_in_bounded_memory(tmp_path, start, endless, says
     bomb(path, start, endless)
     assert path.stat().st_size < 16e6
     with little_memory():
-        sentence = refusal(shard, read(path), 1, tmp_path / "shards")
+        sentence = refusal(shard, path, 1, tmp_path / "shards")
     assert sentence.startswith(str(path))
     assert says in sentence
     assert list((tmp_path / "shards").iterdir()) == []

@@ -52,7 +52,7 @@ def test_numbers_go_on_over_files(tmp_path):
 
 def test_descriptions_and_given_ids_are_in_the_table(tmp_path):
     path = written(tmp_path, b">a  first   protein OS=E. coli \nMKT\n>a\nMKV\n>c \xff\xe9t\xc3\xa9\nMKT\n")
-    shard(read(path, duplicate_ids="number"), 1, tmp_path / "shards")
+    shard(path, 1, tmp_path / "shards", duplicate_ids="number")
     table = pd.read_parquet(tmp_path / "shards/records.parquet")
     assert table["id"].tolist() == ["a", "a_2", "c"]
     assert table["description"].tolist() == ["first   protein OS=E. coli", "", "??t\u00e9"]

@@ -2,16 +2,16 @@
 
 import numpy as np
 import pytest
-from refusals import read
 
 from seqmill.inputs import outliers, shards
+from seqmill.inputs.sample import Sample
 from seqmill.models.esm2.family import COST as cost
 
 
 def shard(tmp_path, records: dict[str, str]) -> None:
     path = tmp_path / "input.fasta"
     path.write_text("".join(f">{name}\n{sequence}\n" for name, sequence in records.items()))
-    shards.shard({None: read(path)}, 2, tmp_path / "shards", cost)
+    shards.shard({None: Sample([path])}, 2, tmp_path / "shards", cost)
 
 
 def proteins(count: int) -> dict[str, str]:
@@ -49,7 +49,7 @@ def test_a_sequence_that_is_mostly_unknown_is_named(tmp_path, caplog):
 def test_letters_that_were_replaced_are_unknown_too(tmp_path, caplog):
     path = tmp_path / "input.fasta"
     path.write_text(">gaps\n" + "-" * 60 + "MKV\n")
-    shards.shard({None: read(path, invalid="replace")}, 1, tmp_path / "shards", cost)
+    shards.shard({None: Sample([path], invalid="replace")}, 1, tmp_path / "shards", cost)
     assert "gaps (60 X of 63 letters)" in caplog.text
 
 

@@ -4,7 +4,7 @@ import shutil
 import subprocess
 
 import pytest
-from refusals import read, refusal, shard
+from refusals import refusal, shard
 
 from seqmill.inputs import sha256sums
 
@@ -13,7 +13,7 @@ FILES = ("0.fasta", "1.fasta", "2.fasta", "records.parquet")
 
 @pytest.fixture
 def folder(tmp_path, small_fasta):
-    shard(read(small_fasta), 3, tmp_path / "shards")
+    shard(small_fasta, 3, tmp_path / "shards")
     return tmp_path / "shards"
 
 
@@ -48,7 +48,7 @@ DAMAGES = {
     "another shard's": (lambda f: shutil.copy(f / "0.fasta", f / "1.fasta"), "1.fasta: is damaged, its SHA-256 is not"),
     "missing": (lambda f: (f / "1.fasta").unlink(), "1.fasta: cannot be read (No such file or directory)"),
     "not listed": (
-        lambda f: sha256sums.write(f, ["0.fasta"]),
+        lambda f: sha256sums.write(f, {"0.fasta": "0" * 64}),
         "1.fasta: is not listed in the SHA256SUMS beside it",
     ),
     "no checksums": (lambda f: (f / "SHA256SUMS").unlink(), "SHA256SUMS: cannot be read (No such file or directory)"),

@@ -1,40 +1,44 @@
 """Distinct sequences, how they are assigned to shards, and the files that come of it."""
 
+import functools
 import gzip
 import hashlib
 import itertools
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from refusals import GOOD, read, refusal, written
+from refusals import GOOD, read, refusal, shard, written
 
-from seqmill.inputs import shards
-from seqmill.inputs.fasta import Record
+from seqmill.files import sha256 as sha256_of
+from seqmill.inputs import blocks, repeats, rounds, sha256sums, shards
+from seqmill.inputs.distinct import find_distinct
+from seqmill.inputs.hash_index import HashIndex
+from seqmill.inputs.rounds import read_records
+from seqmill.inputs.sample import Sample
 from seqmill.models.esm2.family import COST as predicted_cost
 
 COLUMNS = ["id", "length", "sequence_sha256", "shard", "row", "duplicate_of", "residues_replaced"]
 COLUMNS += ["description", "renamed_from"]
 
 
-def proteins(**sequences):
-    return [Record(name, sequence.encode(), Path("x.fasta"), 1) for name, sequence in sequences.items()]
+def proteins(folder, **sequences):
+    return written(folder, "".join(f">{name}\n{sequence}\n" for name, sequence in sequences.items()).encode())
 
 
 def sha256(sequence):
     return hashlib.sha256(sequence.encode()).hexdigest()
 
 
-def distinct_of(tmp_path, records):
-    with (tmp_path / "sequences").open("w+b") as file:
-        return shards.find_distinct({None: records}, file)
-
-
-def duplicates(records):
-    """The column duplicate_of with None for what is missing; pandas may store that as NaN."""
-    return [None if pd.isna(value) else value for value in records["duplicate_of"]]
+def distinct_of(folder, path, **options):
+    """The distinct sequences of a file, and the rows of the first record with each record's sequence."""
+    with ExitStack() as stack:
+        found = find_distinct({None: Sample([path], **options)}, folder, stack)
+        return found, found.records.first().tolist()
 
 
 def assign(lengths, count):
@@ -54,36 +58,35 @@ def some_lengths(seed, count=500):
 
 
 def test_each_sequence_is_kept_once(tmp_path):
-    found = distinct_of(tmp_path, proteins(a="MKT", b="MKV", c="MKT", d="MK", e="MKT"))
-    assert found.hashes == [sha256("MKT"), sha256("MKV"), sha256("MK")]
-    assert found.letters.tobytes() == b"MKTMKVMK"
+    found, _ = distinct_of(tmp_path, proteins(tmp_path, a="MKT", b="MKV", c="MKT", d="MK", e="MKT"))
+    assert [row.tobytes().hex() for row in found.hashes] == [sha256("MKT"), sha256("MKV"), sha256("MK")]
+    assert found.letters[:] == b"MKTMKVMK"
     assert found.offsets.tolist() == [0, 3, 6, 8]
     assert found.lengths.tolist() == [3, 3, 2]
 
 
 def test_every_record_is_in_the_table_in_input_order(tmp_path):
-    records = distinct_of(tmp_path, proteins(a="MKT", b="MKV", c="MKT", d="MK", e="MKT")).records
-    assert records["id"].tolist() == list("abcde")
-    assert records["length"].tolist() == [3, 3, 3, 2, 3]
-    assert records["distinct"].tolist() == [0, 1, 0, 2, 0]
-    assert duplicates(records) == [None, None, "a", None, "a"]
-    assert records["sequence_sha256"].tolist() == [sha256(s) for s in ("MKT", "MKV", "MKT", "MK", "MKT")]
+    found, first = distinct_of(tmp_path, proteins(tmp_path, a="MKT", b="MKV", c="MKT", d="MK", e="MKT"))
+    assert found.records.ids.to_pylist() == list("abcde")
+    assert found.records.lengths.tolist() == [3, 3, 3, 2, 3]
+    assert found.records.numbers.tolist() == [0, 1, 0, 2, 0]
+    assert first == [0, 1, 0, 3, 0]
 
 
 def test_sequences_alike_but_for_case_and_stop_are_duplicates(tmp_path):
     path = written(tmp_path, b">a\nMKTAY\n>b\nmktay*\n>c\nMK\nTAY\n")
-    found = distinct_of(tmp_path, read(path))
+    found, first = distinct_of(tmp_path, path)
     assert len(found.hashes) == 1
-    assert duplicates(found.records) == [None, "a", "a"]
+    assert first == [0, 0, 0]
 
 
 def test_replaced_residues_are_counted_for_each_record(tmp_path):
     path = written(tmp_path, b">a\nMKJT\n>b\nMKXT\n>c\n1K*T\n")
-    found = distinct_of(tmp_path, read(path, invalid="replace"))
-    assert found.records["residues_replaced"].tolist() == [1, 0, 2]
+    found, first = distinct_of(tmp_path, path, invalid="replace")
+    assert found.records.replaced.tolist() == [1, 0, 2]
     # What is replaced becomes X, so a and b are the same sequence from here on.
-    assert found.letters.tobytes() == b"MKXTXKXT"
-    assert duplicates(found.records) == [None, "a", None]
+    assert found.letters[:] == b"MKXTXKXT"
+    assert first == [0, 0, 2]
 
 
 # Assigning
@@ -157,7 +160,7 @@ def test_assigning_is_the_same_every_time():
 @pytest.fixture
 def sharded(tmp_path, small_fasta):
     folder = tmp_path / "shards"
-    line = shards.shard({None: read(small_fasta)}, 3, folder, predicted_cost)
+    line = shard(small_fasta, 3, folder)
     return folder, line
 
 
@@ -176,7 +179,7 @@ def test_the_folder_holds_the_shards_and_the_table_and_nothing_else(sharded):
 
 def test_records_parquet_says_where_each_sequence_went(sharded, small_fasta):
     folder, _ = sharded
-    records = pd.read_parquet(folder / "records.parquet")
+    records = read_records(folder / "records.parquet")
     assert records.columns.tolist() == COLUMNS
     given = list(read(small_fasta))
     assert records["id"].tolist() == [protein.id for protein in given]
@@ -192,7 +195,7 @@ def test_records_parquet_says_where_each_sequence_went(sharded, small_fasta):
 
 def test_a_duplicate_points_to_the_first_record_and_shares_its_row(sharded):
     folder, _ = sharded
-    records = pd.read_parquet(folder / "records.parquet")
+    records = read_records(folder / "records.parquet")
     twins = records[records["duplicate_of"].notna()]
     assert twins["id"].tolist() == ["twin"]
     assert twins["duplicate_of"].tolist() == [records["id"][2]]
@@ -209,7 +212,7 @@ def test_shard_files_are_longest_first_and_balanced(sharded):
 
 
 def test_more_shards_than_sequences_writes_empty_files(tmp_path):
-    line = shards.shard({None: iter(proteins(a="MKT", b="MKV"))}, 4, tmp_path / "shards", predicted_cost)
+    line = shard(proteins(tmp_path, a="MKT", b="MKV"), 4, tmp_path / "shards")
     sizes = [(tmp_path / f"shards/{shard}.fasta").stat().st_size for shard in range(4)]
     assert sorted(map(bool, sizes)) == [False, False, True, True]
     assert "2 distinct sequences" in line
@@ -217,20 +220,21 @@ def test_more_shards_than_sequences_writes_empty_files(tmp_path):
 
 def test_sharding_twice_gives_the_same_bytes(tmp_path, small_fasta):
     for name in ("one", "two"):
-        shards.shard({None: read(small_fasta)}, 3, tmp_path / name, predicted_cost)
+        shard(small_fasta, 3, tmp_path / name)
     for file in ("0.fasta", "1.fasta", "2.fasta"):
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
     one, two = (pd.read_parquet(tmp_path / name / "records.parquet") for name in ("one", "two"))
     pd.testing.assert_frame_equal(one, two)
 
 
-def test_an_error_while_reading_leaves_nothing(tmp_path):
-    def broken():
-        yield from proteins(a="MKT")
+def test_an_error_while_reading_leaves_nothing(tmp_path, monkeypatch):
+    def broken(_):
+        yield b"\n>a\nMKT\n"
         raise RuntimeError("the disk is on fire")
 
+    monkeypatch.setattr(blocks, "read", broken)
     with pytest.raises(RuntimeError, match="on fire"):
-        shards.shard({None: broken()}, 2, tmp_path / "shards", predicted_cost)
+        shard(tmp_path / "input.fasta", 2, tmp_path / "shards")
     assert list((tmp_path / "shards").iterdir()) == []
 
 
@@ -244,15 +248,13 @@ def test_an_error_while_reading_leaves_nothing(tmp_path):
     ids=["FASTQ", "truncated gzip", "empty"],
 )
 def test_a_bad_input_leaves_nothing(tmp_path, content, says):
-    assert says in refusal(
-        shards.shard, {None: read(written(tmp_path, content))}, 2, tmp_path / "shards", predicted_cost
-    )
+    assert says in refusal(shard, written(tmp_path, content), 2, tmp_path / "shards")
     assert list((tmp_path / "shards").iterdir()) == []
 
 
 def test_replaced_letters_are_counted_in_the_table(tmp_path):
     path = written(tmp_path, b">a\nMKJT-AY\n>b\nMKXTXAY\n")
-    shards.shard({None: read(path, invalid="replace")}, 1, tmp_path / "shards", predicted_cost)
+    shard(path, 1, tmp_path / "shards", invalid="replace")
     records = pd.read_parquet(tmp_path / "shards/records.parquet")
     assert records["residues_replaced"].tolist() == [2, 0]
     assert (tmp_path / "shards/0.fasta").read_text().splitlines()[1:] == ["MKXTXAY"]
@@ -260,7 +262,43 @@ def test_replaced_letters_are_counted_in_the_table(tmp_path):
 
 def test_the_table_has_the_same_types_with_and_without_duplicates(tmp_path):
     """A column of nothing but None is stored without a type, and tables of two inputs would not fit together."""
-    shards.shard({None: iter(proteins(a="MKT", b="MKV"))}, 1, tmp_path / "without", predicted_cost)
-    shards.shard({None: iter(proteins(a="MKT", b="MKT"))}, 1, tmp_path / "with", predicted_cost)
+    shard(proteins(tmp_path, a="MKT", b="MKV"), 1, tmp_path / "without")
+    shard(proteins(tmp_path, a="MKT", b="MKT"), 1, tmp_path / "with")
     without, with_one = (pq.read_schema(tmp_path / name / "records.parquet") for name in ("without", "with"))
     assert without.types == with_one.types
+
+
+def test_hashes_are_bytes_and_tables_with_text_are_read_as_ever(sharded):
+    """As earlier versions wrote them."""
+    folder, _ = sharded
+    path = folder / "records.parquet"
+    assert pq.read_schema(path).field("sequence_sha256").type == pa.binary(32)
+    now, bytes_now, places = read_records(path), rounds.read_table(path), rounds.distinct(path, 1)
+    now.to_parquet(path, index=False)
+    assert pq.read_schema(path).field("sequence_sha256").type != pa.binary(32)
+    sha256sums.write(folder, {path.name: sha256_of(path)})
+    pd.testing.assert_frame_equal(read_records(path), now)
+    pd.testing.assert_frame_equal(rounds.distinct(path, 1), places)
+    assert rounds.read_table(path).column("sequence_sha256").equals(bytes_now.column("sequence_sha256"))
+    assert read_records(path, ["length", "round"]).columns.tolist() == ["length"]
+
+
+def test_the_folder_is_listed_for_all_shards_together(tmp_path, small_fasta, monkeypatch):
+    folder, listed = tmp_path / "shards", []
+    folder.mkdir()
+    for name in (".7.fasta.123.tmp", ".records.parquet.5.tmp", ".other.fasta.123.tmp"):
+        (folder / name).touch()
+    iterdir = Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", lambda path: listed.append(path) or iterdir(path))
+    shard(small_fasta, 20, folder)
+    assert listed.count(folder) == 2
+    assert {path.name for path in iterdir(folder) if path.name.startswith(".")} == {".other.fasta.123.tmp"}
+
+
+def test_hashes_and_ids_whose_keys_are_the_same_are_compared(tmp_path, small_fasta, monkeypatch):
+    shard(small_fasta, 3, tmp_path / "one")
+    monkeypatch.setattr(repeats, "keys", lambda names: np.zeros(len(names), np.int64))
+    poor = functools.partial(HashIndex, lambda hashes: (hashes[:, 0] % 2).astype(np.uint64))
+    monkeypatch.setattr("seqmill.inputs.distinct.HashIndex", poor)
+    shard(small_fasta, 3, tmp_path / "two")
+    assert (tmp_path / "one/SHA256SUMS").read_text() == (tmp_path / "two/SHA256SUMS").read_text()

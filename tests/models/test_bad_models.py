@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from refusals import GOOD, embed, find_model, listing, little_memory, load_model, read, refusal, shard, written
+from refusals import GOOD, embed, find_model, listing, little_memory, load_model, refusal, shard, written
 from safetensors.torch import load_file, save_file
 
 from seqmill.outputs.datasets import resolve_layers
@@ -242,7 +242,7 @@ def test_a_bad_model_is_refused_and_executes_nothing(model_copy, tmp_path, monke
 def test_a_bad_model_leaves_no_result(model_copy, tmp_path):
     """The model is found, and its weights have a checksum; that they cannot be loaded shows only when a shard is due."""
     truncate(model_copy / "model.safetensors", 100_000)
-    shard(read(written(tmp_path, GOOD)), 1, tmp_path / "shards")
+    shard(written(tmp_path, GOOD), 1, tmp_path / "shards")
     sentence = refusal(embed, find_model(model_copy), tmp_path / "shards/0.fasta", tmp_path / "out")
     assert sentence.startswith(f"model {model_copy}: ")
     assert list((tmp_path / "out").glob("*")) == []

@@ -12,7 +12,7 @@ from seqmill.outputs.merge import merge
 def test_many_sequences_of_one_residue(tmp_path, demo_model):
     letters = "ACDEFGHIKLMNPQRSTVWYXBUZO"
     path = written(tmp_path, "".join(f">p{i}\n{letters[i * 7 % 25]}\n" for i in range(5_000)).encode())
-    shard(read(path), 3, tmp_path / "shards")
+    shard(path, 3, tmp_path / "shards")
     table = pd.read_parquet(tmp_path / "shards/records.parquet")
     assert table["shard"].value_counts().to_dict() == {0: 1_800, 1: 1_600, 2: 1_600}
     found = find_model(demo_model)
@@ -65,7 +65,7 @@ def giants(tmp_path_factory):
     sequences["giant"][dice.random(GIANTS["giant"]) < 0.99] = ord("X")
     folder = tmp_path_factory.mktemp("giants")
     content = b"".join(b">%s\n%s\n" % (name.encode(), letters.tobytes()) for name, letters in sequences.items())
-    shard(read(written(folder, content)), 2, folder / "shards")
+    shard(written(folder, content), 2, folder / "shards")
     return folder, {name: letters.tobytes() for name, letters in sequences.items()}
 
 

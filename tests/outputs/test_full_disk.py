@@ -14,7 +14,6 @@ from refusals import (
     WORKFLOW,
     embed,
     find_model,
-    read,
     refusal,
     run_python,
     run_shard,
@@ -69,7 +68,7 @@ def test_shard_on_a_full_disk_ends_in_one_sentence(small, tmp_path):
 def test_sequences_on_a_full_disk_end_in_one_sentence(small, tmp_path):
     """Already the sequences do not fit."""
     path = fasta_of(tmp_path, 40_000)
-    assert refusal(shard, read(path), 1, small / "shards") == f"{small / 'shards'}: {FULL}"
+    assert refusal(shard, path, 1, small / "shards") == f"{small / 'shards'}: {FULL}"
     assert_no_shards(small / "shards")
 
 
@@ -79,7 +78,7 @@ def test_weights_on_a_full_disk_end_in_one_sentence(full, demo_model):
 
 
 def test_merge_on_a_full_disk_ends_in_one_sentence(full, demo_model, tmp_path):
-    shard(read(written(tmp_path, GOOD)), 1, tmp_path / "shards")
+    shard(written(tmp_path, GOOD), 1, tmp_path / "shards")
     embed(find_model(demo_model), tmp_path / "shards/0.fasta", tmp_path / "0")
     merge = (
         [tmp_path / "0"],

@@ -13,8 +13,7 @@ from refusals import assert_refused, refusal
 from small_run import SmallRun
 
 from seqmill.inputs import rounds, shards
-from seqmill.inputs.alphabet import PROTEIN
-from seqmill.inputs.fasta import read_all
+from seqmill.inputs.sample import Sample
 from seqmill.models.esm2.family import COST
 from seqmill.planning import calibration, disk, plan
 from seqmill.planning import config as configuration
@@ -82,7 +81,7 @@ def test_text_takes_more_disk_than_numbers(proteins):
 
 def test_the_shards_are_those_that_the_command_shard_makes(proteins, tmp_path):
     made = planned(proteins, shards=3)
-    shards.shard({None: read_all([proteins], PROTEIN)}, 3, tmp_path, COST)
+    shards.shard({None: Sample([proteins])}, 3, tmp_path, COST)
     written = [(tmp_path / f"{number}.fasta").read_text().splitlines()[1::2] for number in range(3)]
     assert made.shards.sequences.tolist() == [len(sequences) for sequences in written]
     assert made.shards.letters.tolist() == [sum(map(len, sequences)) for sequences in written]
@@ -91,7 +90,7 @@ def test_the_shards_are_those_that_the_command_shard_makes(proteins, tmp_path):
 
 def test_a_cluster_is_asked_for_what_the_rule_asks_for(proteins, tmp_path):
     made = planned(proteins, shards=2)
-    shards.shard({None: read_all([proteins], PROTEIN)}, 2, tmp_path, COST)
+    shards.shard({None: Sample([proteins])}, 2, tmp_path, COST)
     from seqmill.models import hub
 
     hub.resolve(str(DEMO_MODEL)).save(tmp_path / "weights.json")
@@ -104,7 +103,7 @@ def test_a_later_sample_is_planned_without_what_earlier_ones_have(proteins, tmp_
     other = tmp_path / "other.fasta"
     other.write_text(proteins.read_text() + ">new\nMKTAYIAKQR\n")
     folder = tmp_path / "results/shards/1"
-    shards.shard({"a": read_all([proteins], PROTEIN)}, 2, folder, COST, rounds.places([]))
+    shards.shard({"a": Sample([proteins])}, 2, folder, COST, rounds.places([]))
     rounds.write(folder, {"a": [str(proteins)]})
     config = {"fasta": {"a": str(proteins), "b": str(other)}, "model": {"name": str(DEMO_MODEL)}}
     made = plan.make(configuration.check(config), tmp_path / "results")

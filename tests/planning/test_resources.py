@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from paths import FAMILIES
 
+from seqmill.files import sha256
 from seqmill.inputs import sha256sums
 from seqmill.models import hub
 from seqmill.models.weights import Weights
@@ -44,7 +45,7 @@ def shard(tmp_path):
         (folder / "0.fasta").touch()
         table = pd.DataFrame({"sequence_sha256": [str(n) for n in range(2 * count)], "length": length, "row": 0})
         table.assign(shard=[n % 2 for n in range(2 * count)]).to_parquet(folder / "records.parquet")
-        sha256sums.write(folder, ["records.parquet"])
+        sha256sums.write(folder, {"records.parquet": sha256(folder / "records.parquet")})
         return str(folder / "0.fasta")
 
     return make

@@ -11,6 +11,7 @@ from seqmill.engine.pipeline import Pipeline
 from seqmill.errors import UserError
 from seqmill.inputs import shards
 from seqmill.inputs.fasta import read_all
+from seqmill.inputs.sample import Sample
 from seqmill.inputs.sequences import Sequences
 from seqmill.outputs.datasets import resolve
 from seqmill.outputs.embedding_file import EmbeddingFile
@@ -42,7 +43,7 @@ def test_files_and_the_merged_result_hold_what_was_computed(case, name, tmp_path
         with pytest.raises(UserError, match=f"pooling {name}: .* has no token (before|behind) a sequence"):
             embed(case, fasta, tmp_path / "0", pooling=(name,))
         return
-    shards.shard({None: read_all([fasta], case.family.alphabet)}, 2, tmp_path / "shards", case.family.cost)
+    shards.shard({None: Sample([fasta], case.family.alphabet)}, 2, tmp_path / "shards", case.family.cost)
     folders = [tmp_path / "0", tmp_path / "1"]
     for shard, folder in enumerate(folders):
         assert embed(case, tmp_path / f"shards/{shard}.fasta", folder, pooling=(name,), layers=(1, 2)) == 0

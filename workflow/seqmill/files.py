@@ -5,25 +5,30 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from seqmill.errors import UserError, is_disk_full
 
+# Of the file or folder that it becomes, and of the process.
+TEMPORARY = re.compile(r"\.(.+)\.\d+\.tmp", re.DOTALL)
 DISK_FULL = "the disk is full or the quota used up; free some space and run the same command again"
 
 
 @contextmanager
-def write_atomically(path: Path, sync: bool = True) -> Iterator[Path]:
+def write_atomically(path: Path, sync: bool = True, leftovers: bool = True) -> Iterator[Path]:
     """Yield a temporary name beside `path`; rename it to `path` when the block succeeds, else delete it.
 
-    `sync` waits for the disk first, so that not even a power cut leaves half a file.
+    `sync` waits for the disk first, so that not even a power cut leaves half a file. `leftovers` removes those of earlier
+    writers, for which the folder is listed; who writes many files into one folder calls `remove_leftovers` once instead.
 
     Raises:
         UserError: the disk is full.
     """
+    if leftovers:
+        remove_leftovers(path.parent, [path.name])
     with _renamed(path) as temporary:
         yield temporary
         if sync:
@@ -39,6 +44,7 @@ def write_folder_atomically(path: Path) -> Iterator[Path]:
     Raises:
         UserError: the disk is full.
     """
+    remove_leftovers(path.parent, [path.name])
     with _renamed(path) as temporary:
         temporary.mkdir()
         yield temporary
@@ -50,7 +56,6 @@ def write_folder_atomically(path: Path) -> Iterator[Path]:
 def _renamed(path: Path) -> Iterator[Path]:
     """A temporary name beside `path` for a file or a folder, which takes its place at the end."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    remove_leftovers(path)
     try:
         with reports_full_disk(path.parent):
             yield temporary
@@ -72,11 +77,10 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def remove_leftovers(path: Path) -> None:
-    """Remove the temporary files, or folders, of earlier writers of `path` that were killed."""
-    temporary = re.compile(rf"\.{re.escape(path.name)}\.\d+\.tmp")
-    for other in path.parent.iterdir():
-        if temporary.fullmatch(other.name):
+def remove_leftovers(folder: Path, names: Collection[str]) -> None:
+    """Remove the temporary files, or folders, of earlier writers of these files of a folder that were killed."""
+    for other in folder.iterdir():
+        if (found := TEMPORARY.fullmatch(other.name)) and found[1] in names:
             _remove(other)
 
 

@@ -12,13 +12,14 @@ import multiprocessing
 import os
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NoReturn
 
 from seqmill.engine import allocator
 from seqmill.errors import EXIT_OUT_OF_MEMORY
-from seqmill.inputs import sha256sums
 from seqmill.inputs.fasta import look_at
+from seqmill.inputs.shard_file import ShardFile
 from seqmill.options import MAX_RETRIES
 from seqmill.progress import Progress
 from seqmill.settings import Settings
@@ -76,16 +77,17 @@ def run(args: argparse.Namespace) -> int:
     allocator.keep_host_memory()
     if args.weights is not None:
         os.environ["HF_HUB_OFFLINE"] = "1"
-    if args.verify_fasta:
-        sha256sums.verify(args.fasta)
-    else:
+    if not args.verify_fasta:
         # Before a model is looked for, perhaps for minutes.
         look_at(args.fasta)
-    # Only now: torch reads the allocator's configuration when it starts, and --help need not wait for it.
-    from seqmill.engine.job import Job
-    from seqmill.models import hub
-    from seqmill.models.weights import Weights
-    from seqmill.outputs import earlier
+    with ThreadPoolExecutor(1) as reader:
+        # While torch is imported, which takes seconds.
+        fasta = reader.submit(ShardFile if args.verify_fasta else Path, args.fasta)
+        # Only now: torch reads the allocator's configuration when it starts, and --help need not wait for it.
+        from seqmill.engine.job import Job
+        from seqmill.models import hub
+        from seqmill.models.weights import Weights
+        from seqmill.outputs import earlier
 
     progress.phase = "looking for the model"
     found = Weights.load(args.weights) if args.weights else hub.resolve(args.model, args.revision)
@@ -93,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
     if args.verify_fasta:
         settings = dataclasses.replace(settings, fitting=earlier.recorded(args.fasta.parent))
     log.debug("settings: %s", settings)
-    job = Job(args.fasta, args.output, found, settings, in_force, STARTED, progress)
+    job = Job(fasta.result(), args.output, found, settings, in_force, STARTED, progress)
     status = job.run()
     if status == EXIT_OUT_OF_MEMORY and args.on_oom == "retry" and job.recommended and args.retry < MAX_RETRIES:
         retry(job.recommended, args.retry + 1, args.progress_fd)

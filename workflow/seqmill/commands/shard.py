@@ -9,7 +9,7 @@ from pathlib import Path
 from seqmill import settings
 from seqmill.errors import UserError
 from seqmill.inputs import rounds, shards
-from seqmill.inputs.fasta import read_all
+from seqmill.inputs.sample import Sample
 from seqmill.inputs.windows import Treatment
 from seqmill.models import registry
 from seqmill.outputs import earlier as earlier_results
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> None:
     family, samples = registry.by_name(args.family), _samples(args)
     treatment = Treatment.of(args.long, args.max_length, args.overlap, family.trained)
     alphabet, cost = family.treated(treatment)
-    records = {name: read_all(paths, alphabet, args.invalid, args.duplicate_ids) for name, paths in samples.items()}
+    records = {name: Sample(paths, alphabet, args.invalid, args.duplicate_ids) for name, paths in samples.items()}
     earlier = rounds.places(args.earlier) if args.sample else None
     files = earlier_results.located(args.reuse)
     found = earlier_results.common_attributes(files, [path.parent for path in args.earlier])

@@ -22,6 +22,7 @@ from seqmill.engine.tuning import Choice
 from seqmill.errors import EXIT_OUT_OF_MEMORY, UserError, is_oom
 from seqmill.inputs.given import Given
 from seqmill.inputs.sequences import Sequences
+from seqmill.inputs.shard_file import ShardFile
 from seqmill.inputs.windows import Treatment
 from seqmill.models.family import Tokens
 from seqmill.models.loading import load
@@ -53,7 +54,7 @@ class Job:
 
     def __init__(
         self,
-        fasta: Path | Given,
+        fasta: Path | Given | ShardFile,
         folder: Path,
         weights: Weights,
         settings: Settings,

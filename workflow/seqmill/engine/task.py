@@ -11,10 +11,12 @@ import torch
 
 from seqmill.engine.batching import PackedBatches
 from seqmill.errors import UserError
-from seqmill.inputs.fasta import read_records, with_own_ids
+from seqmill.inputs.fasta import read_records
 from seqmill.inputs.given import Given
+from seqmill.inputs.ids import with_own_ids
 from seqmill.inputs.lookup import called
 from seqmill.inputs.sequences import Sequences
+from seqmill.inputs.shard_file import ShardFile
 from seqmill.inputs.windows import ERROR, Pieces, Treatment
 from seqmill.models.family import Family, Tokens
 from seqmill.models.source import Source
@@ -188,7 +190,11 @@ def treatment_of(settings: Settings, family: Family) -> Treatment:
 
 
 def read_sequences(
-    fasta: Path | Given, source: Source, treatment: Treatment, settings: Settings, elsewhere: Container[str] = ()
+    fasta: Path | Given | ShardFile,
+    source: Source,
+    treatment: Treatment,
+    settings: Settings,
+    elsewhere: Container[str] = (),
 ) -> Sequences:
     """The sequences of a file, or those given, as a model takes them.
 
@@ -199,6 +205,10 @@ def read_sequences(
         UserError: see `read_records` and `with_own_ids`.
     """
     alphabet, invalid = source.treated(treatment), settings.invalid
+    if isinstance(fasta, ShardFile):
+        if (shard := fasta.take(alphabet)) and not elsewhere:
+            return Sequences.of_shard(shard, fasta.path)
+        fasta = fasta.path
     is_given = isinstance(fasta, Given)
     records = fasta.records(alphabet, invalid) if is_given else read_records(fasta, alphabet, invalid)
     path = None if is_given else fasta

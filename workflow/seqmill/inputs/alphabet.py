@@ -2,6 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+UPPER = bytes.maketrans(b"abcdefghijklmnopqrstuvwxyz", b"ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+# Letters at the start of a sequence by which most are seen to be of the right kind, and those by which most others are.
+LOOKED_AT = (64, 512)
+# Of a sequence's letters, so few may be others where it looks like another kind of sequence.
+OTHERS = 0.05
 
 
 @dataclass(frozen=True)
@@ -17,6 +26,8 @@ class Alphabet:
         written: how else letters may be written: theirs and ours, equally many.
         longest: letters of the longest sequence; None for no limit.
         limit: whose limit that is, in messages.
+        decoys: the letters that, but for a share of OTHERS, a sequence consists of if it has none but `letters` and is
+            `mistaken`; None where nothing is known of that.
     """
 
     letters: bytes
@@ -27,6 +38,17 @@ class Alphabet:
     written: tuple[bytes, bytes] = (b"", b"")
     longest: int | None = None
     limit: str = "this model takes"
+    decoys: bytes | None = None
+
+    @cached_property
+    def reading(self) -> bytes:
+        """The table for `bytes.translate` that raises letters and then does as `read`."""
+        return self.read(UPPER)
+
+    @cached_property
+    def wrong(self) -> bytes:
+        """The table for `bytes.translate` that makes all letters 0 and everything else 1."""
+        return bytes(c not in self.letters for c in range(256))
 
     def read(self, sequence: bytes) -> bytes:
         """The sequence in the alphabet's own writing."""
@@ -36,6 +58,25 @@ class Alphabet:
         """The sequence with the replacement for every other letter."""
         return sequence.translate(bytes(c if c in self.letters else self.replacement[0] for c in range(256)))
 
+    def suspects(self, letters: np.ndarray, starts: np.ndarray, stops: np.ndarray) -> np.ndarray:
+        """The sequences, by number, that `mistaken` has to be asked about; all others are of the right kind.
+
+        Args:
+            letters: (total,) uint8, none but the alphabet's in the sequences.
+            starts, stops: (N,) int64, where each sequence is.
+        """
+        rows, lengths = np.arange(len(starts)), stops - starts
+        if self.decoys is None:
+            return rows
+        is_other = np.array([c not in self.decoys for c in range(256)])
+        for width in LOOKED_AT:
+            seen = rows[lengths[rows] >= width]
+            if len(seen):
+                windows = np.lib.stride_tricks.sliding_window_view(letters, width)
+                others = is_other[windows[starts[seen]]].sum(axis=1)
+                rows = np.setdiff1d(rows, seen[others > OTHERS * lengths[seen]], assume_unique=True)
+        return rows
+
 
 def looks_like_nucleotides(sequence: bytes) -> bool:
     """Whether all four bases are common and hardly anything else is there.
@@ -44,7 +85,7 @@ def looks_like_nucleotides(sequence: bytes) -> bool:
     low-complexity proteins (runs of N, A or T) out.
     """
     length = len(sequence)
-    if length < 20 or len(sequence.translate(None, b"ACGTUN")) > 0.05 * length:
+    if length < 20 or len(sequence.translate(None, b"ACGTUN")) > OTHERS * length:
         return False
     bases = (
         sequence.count(b"A"),
@@ -69,7 +110,7 @@ def looks_like_protein(sequence: bytes) -> bool:
 
     A third of an average protein; 20 letters of one hold none of them once in 3,000 times.
     """
-    return len(sequence) >= 20 and len(sequence) - len(sequence.translate(None, b"EFILPQ")) > 0.05 * len(sequence)
+    return len(sequence) >= 20 and len(sequence) - len(sequence.translate(None, b"EFILPQ")) > OTHERS * len(sequence)
 
 
 def _not_nucleotides(sequence: bytes) -> str | None:
@@ -79,6 +120,8 @@ def _not_nucleotides(sequence: bytes) -> str | None:
 
 
 # The 20 amino acids, then unknown (X), ambiguous (B, Z), selenocysteine (U) and pyrrolysine (O).
-PROTEIN = Alphabet(b"ACDEFGHIKLMNPQRSTVWY" + b"XBUZO", b"X", "an amino acid", "residues", _not_a_protein)
-# The four bases and unknown (N). RNA is read as DNA.
-NUCLEOTIDE = Alphabet(b"ACGTN", b"N", "A, C, G, T, U or N", "bases", _not_nucleotides, (b"U", b"T"))
+PROTEIN = Alphabet(
+    b"ACDEFGHIKLMNPQRSTVWY" + b"XBUZO", b"X", "an amino acid", "residues", _not_a_protein, decoys=b"ACGTUN"
+)
+# The four bases and unknown (N). RNA is read as DNA. Nothing of these letters looks like a protein.
+NUCLEOTIDE = Alphabet(b"ACGTN", b"N", "A, C, G, T, U or N", "bases", _not_nucleotides, (b"U", b"T"), decoys=b"")

@@ -1,32 +1,25 @@
 """What FASTA files hold, counted in seconds: records, distinct sequences, lengths. No check of every letter, which shard does.
 
-Files are read in blocks that end with a record and cut at the headers, which is several times as fast as `read_records`.
+Records are cut out of blocks at their headers, which is several times as fast as `read_records`.
 """
 
-import gzip
 import hashlib
 import heapq
-import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
 from seqmill.errors import UserError
-from seqmill.inputs.alphabet import Alphabet
-from seqmill.inputs.fasta import MAX_LETTERS, WHITESPACE, look_at
-from seqmill.inputs.record import SHOWN, shown
+from seqmill.inputs import blocks
+from seqmill.inputs.alphabet import UPPER, Alphabet
+from seqmill.inputs.fasta import MAX_LETTERS, WHITESPACE
 
-BLOCK_BYTES = 2**24
-# Of one record: more than the letters and the description that shard takes.
-MAX_BLOCKS = 5
 # The longest sequences are kept by name.
 NAMED = 5
 # Records at the start of a file that are looked at for another kind of sequence than the model's.
 LOOKED_AT = 1_000
-UPPER = bytes.maketrans(bytes(range(ord("a"), ord("z") + 1)), bytes(range(ord("A"), ord("Z") + 1)))
 # Of a SHA-256, which tells sequences apart: of ten million, two are mixed up once in 300,000 inputs.
 KEY = np.dtype(">u8")
 
@@ -66,10 +59,10 @@ def take(paths: Iterable[str | Path], alphabet: Alphabet, earlier: np.ndarray | 
     found = Census()
     lengths, hashes = [np.zeros(0, np.int64)], [np.zeros(0, KEY)]
     for path in map(Path, paths):
-        look_at(path)
         before = found.records
-        for block in _blocks(path):
-            counted, digests = _count(block, path, alphabet, found, found.records - before)
+        for block in blocks.read(path):
+            records = block.split(b"\n>")[1:]
+            counted, digests = _count(records, path, alphabet, found, found.records - before)
             lengths.append(np.array(counted, np.int64))
             hashes.append(np.frombuffer(b"".join(digests), KEY))
         if found.records == before:
@@ -108,53 +101,9 @@ def _count(
             found.longest = heapq.nlargest(NAMED, [*found.longest, (length, name.decode("utf-8", "replace"))])
             longest = found.longest[-1][0] if len(found.longest) == NAMED else -1
             if length > MAX_LETTERS:
-                raise UserError(_too_long(path, name))
+                raise UserError(blocks.too_long(path, name))
         if before + number < LOOKED_AT and (mistake := alphabet.mistaken(sequence)):
-            raise UserError(f"{_place(path, name)} {mistake}")
+            raise UserError(f"{blocks.place(path, name)} {mistake}")
     found.records += len(block)
     found.letters += sum(lengths)
     return lengths, digests
-
-
-def _blocks(path: Path) -> Iterator[list[bytes]]:
-    """The records of a file, some at a time, without the `>` before each."""
-    try:
-        with path.open("rb") as binary:
-            is_gzip = binary.read(2) == b"\x1f\x8b"
-        with gzip.open(path) if is_gzip else path.open("rb") as file:
-            yield from _cut(file, path)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise UserError(f"{path}: the gzip data is truncated or damaged ({error}); copy the file again") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
-
-
-def _cut(file: BinaryIO, path: Path) -> Iterator[list[bytes]]:
-    # The end of what was read, from the last header on; in parts, as a record may be longer than a block.
-    waiting, skip = [b"\n"], b"\xef\xbb\xbf"
-    while block := file.read(BLOCK_BYTES):
-        block, skip = block.removeprefix(skip).replace(b"\r", b"\n"), b""
-        # A header may begin where the block does.
-        header = (waiting[-1][-1:] + block).rfind(b"\n>")
-        if header >= 0:
-            yield _records([*waiting, block[:header]])
-            waiting = [b"\n", block[header:]]
-        elif len(waiting) < MAX_BLOCKS:
-            waiting.append(block)
-        else:
-            title = waiting[1][1:200].split(maxsplit=1)
-            raise UserError(_too_long(path, title[0] if title else b""))
-    yield _records(waiting)
-
-
-def _records(parts: list[bytes]) -> list[bytes]:
-    """What is between the headers' `>`; what comes before the first is blank, as `look_at` has made sure."""
-    return b"".join(parts).split(b"\n>")[1:]
-
-
-def _too_long(path: Path, name: bytes) -> str:
-    return f"{_place(path, name)} has more than {MAX_LETTERS:,} letters, the most that seqmill takes; remove it"
-
-
-def _place(path: Path, name: bytes) -> str:
-    return f"{path}: record '{shown(name.decode('utf-8', 'replace'), SHOWN)}'"

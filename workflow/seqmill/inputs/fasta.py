@@ -7,17 +7,16 @@ import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from textwrap import shorten
-from typing import TextIO
+from typing import BinaryIO, TextIO
 
 from Bio.SeqIO.FastaIO import SimpleFastaParser
 
 from seqmill.errors import UserError
 from seqmill.inputs.alphabet import Alphabet
-from seqmill.inputs.record import SHOWN, Record, at, place, setting, shown
+from seqmill.inputs.ids import with_own_ids
+from seqmill.inputs.record import SHOWN, Record, place, setting
 
 WHITESPACE = b" \t\r\n\v\f"
 
@@ -28,8 +27,6 @@ PIECE = 2**20
 MAX_LETTERS = 10_000_000
 # Characters of a record's description and of blank lines, which are not kept: a description of 10 MB does no harm.
 MAX_SKIPPED = 15_000_000
-# Ids in a message.
-LISTED = 10
 # Characters of a description that are kept; what the longest of UniProt's have is a few hundred.
 MAX_DESCRIPTION = 10_000
 
@@ -65,10 +62,23 @@ def read_records(path: Path | str, alphabet: Alphabet, invalid: str = "error") -
             alphabet.
     """
     path = Path(path)
-    starts: deque[int] = deque()
     with _opened(path) as handle:
-        for title, letters in SimpleFastaParser(_watch(handle, path, starts)):
-            yield _record(title, letters, path, starts.popleft(), alphabet, invalid)
+        yield from _records(handle, path, alphabet, invalid)
+
+
+def read_record(content: bytes, path: Path, alphabet: Alphabet, invalid: str) -> Record:
+    """The one record of some bytes that were cut out of a file, as `read_records` reads it, but for its line.
+
+    Raises:
+        UserError: see there.
+    """
+    return next(_records(_text(io.BytesIO(content)), path, alphabet, invalid))
+
+
+def _records(handle: TextIO, path: Path, alphabet: Alphabet, invalid: str) -> Iterator[Record]:
+    starts: deque[int] = deque()
+    for title, letters in SimpleFastaParser(_watch(handle, path, starts)):
+        yield _record(title, letters, path, starts.popleft(), alphabet, invalid)
 
 
 def look_at(path: Path | str) -> None:
@@ -80,9 +90,19 @@ def look_at(path: Path | str) -> None:
 @contextmanager
 def _opened(path: Path) -> Iterator[TextIO]:
     """The file's text; while it is read, errors of the file are sentences."""
+    with readable(path), _open(path) as handle:
+        yield handle
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Turn errors of a file, met by a block that reads it, into sentences.
+
+    Raises:
+        UserError: the file is missing, cannot be read, or is damaged gzip.
+    """
     try:
-        with _open(path) as handle:
-            yield handle
+        yield
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise UserError(f"{path}: the gzip data is truncated or damaged ({error}); copy the file again") from None
     except OSError as error:
@@ -110,49 +130,6 @@ def _not_empty(paths: Iterable[Path | str], alphabet: Alphabet, invalid: str) ->
             raise UserError(f"{path}: the file is empty; it must hold at least one FASTA record")
 
 
-def with_own_ids(records: Iterable[Record], duplicate_ids: str) -> Iterator[Record]:
-    """Yield records so that no two have the same id.
-
-    `duplicate_ids` says what happens to an id that comes again: "error" refuses it, and names all of them when the
-    last record has been read; "number" appends _2, _3 and so on, and keeps the id in `Record.renamed_from`.
-
-    Raises:
-        UserError: ids are repeated (with duplicate_ids="error").
-    """
-    places: dict[str, tuple[Path | None, int]] = {}
-    numbers: dict[str, int] = {}
-    repeated: dict[str, Record] = {}
-    for record in records:
-        if record.id not in places:
-            places[record.id] = record.path, record.line
-            yield record
-        elif duplicate_ids == "error":
-            repeated.setdefault(record.id, record)
-        else:
-            name = record.id
-            while name in places:
-                numbers[record.id] = numbers.get(record.id, 1) + 1
-                name = f"{record.id}_{numbers[record.id]}"
-            places[name] = record.path, record.line
-            yield replace(record, id=name, renamed_from=record.id)
-    if repeated:
-        raise UserError(_describe_repeated(list(repeated.values()), places))
-
-
-def _describe_repeated(repeated: list[Record], places: dict[str, tuple[Path | None, int]]) -> str:
-    """The sentence for ids that come more than once, from the first record that repeats each."""
-    path, line = places[repeated[0].id]
-    advice = f"give every record its own id, or {setting('duplicate_ids', 'number', path)}"
-    if len(repeated) == 1:
-        return f"{repeated[0].place} repeats the id of {at(path, line)}; {advice}"
-    ids = ", ".join(f"'{shown(record.id, SHOWN)}'" for record in repeated[:LISTED])
-    listed = shorten(ids + (", ..." if len(repeated) > LISTED else ""), 150, placeholder=" ...")
-    return (
-        f"{repeated[0].place} repeats the id of {at(path, line)}; in all {len(repeated):,} ids are repeated: {listed}; "
-        f"{advice}"
-    )
-
-
 def _open(path: Path) -> TextIO:
     """Open plain or gzip text, recognised by content, not by name."""
     kind = path.stat().st_mode
@@ -165,6 +142,10 @@ def _open(path: Path) -> TextIO:
         if magic.startswith(signature):
             raise UserError(f"{path}: is compressed with {name}; give it plain or compressed with gzip")
     binary = gzip.open(path) if magic.startswith(b"\x1f\x8b") else path.open("rb")
+    return _text(binary)
+
+
+def _text(binary: BinaryIO) -> TextIO:
     # Only ids must be UTF-8; a stray byte in a description does no harm.
     return io.TextIOWrapper(binary, encoding="utf-8-sig", errors="surrogateescape")
 

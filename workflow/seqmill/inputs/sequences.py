@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from seqmill.inputs.fasta import Record
+from seqmill.inputs.record import Record
+from seqmill.inputs.shard_file import Shard
 
 
 class Sequences:
@@ -54,6 +55,17 @@ class Sequences:
         self.rows = self._all_rows[self._begins[:-1]]
         self.letters = np.frombuffer(b"".join(distinct[n] for n in longest_first.tolist()), dtype=np.uint8)
         self.offsets = np.concatenate([[0], np.cumsum(lengths[longest_first])])
+
+    @classmethod
+    def of_shard(cls, found: Shard, path: Path | None = None) -> "Sequences":
+        """The sequences of a shard, whose file's order is that of computing; `path` as for others."""
+        self, count = cls([], path=path), len(found.ids)
+        self.ids, self.letters, self.offsets = found
+        self.descriptions, self.renamed_from = [""] * count, [None] * count
+        self.replaced, self.copies = np.zeros(count, np.int64), np.ones(count, np.int64)
+        self.places = self.rows = self._all_rows = np.arange(count)
+        self._begins = np.arange(count + 1)
+        return self
 
     def __len__(self) -> int:
         """How many records there are."""

@@ -1,89 +1,24 @@
 """Distinct sequences, assigned to shards of equal predicted cost."""
 
-import hashlib
 import heapq
-import tempfile
-from collections.abc import Callable, Container, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import pandas as pd
 
-from seqmill.files import reports_full_disk, write_atomically
-from seqmill.inputs import outliers, sha256sums
+from seqmill.files import remove_leftovers, reports_full_disk
+from seqmill.inputs import hexadecimal, outliers, records, sha256sums, shard_file
 from seqmill.inputs.alphabet import PROTEIN, Alphabet
-from seqmill.inputs.fasta import Record
-from seqmill.inputs.rounds import ELSEWHERE, PLACE, RECORDS, REUSED_FROM
+from seqmill.inputs.distinct import Distinct, Samples, find_distinct
+from seqmill.inputs.records import Places
+from seqmill.inputs.rounds import PLACE, RECORDS, REUSED_FROM
 
 # Text of which some may be missing: pandas 3 calls it str, pandas 2 would write "None" for it.
 TEXT = pd.StringDtype(na_value=np.nan)
-
-Samples = Mapping[str | None, Iterable[Record]]
-
-
-@dataclass
-class Distinct:
-    """The distinct sequences of an input and the table of its records.
-
-    Attributes:
-        records: one row per input record, in input order: id, length, sequence_sha256, distinct (which
-            distinct sequence; ELSEWHERE for one that is not in this round's shards), duplicate_of (id of the first record of its
-            sample with it, or None), residues_replaced, description, renamed_from, sample.
-        letters: (total letters,) uint8, the distinct sequences end to end, in order of appearance.
-        offsets: (distinct + 1,) int64, where each begins in `letters`.
-        hashes: SHA-256 of each distinct sequence, hexadecimal.
-        unknown: (distinct,) int64, how many of its letters are unknown.
-    """
-
-    records: pd.DataFrame
-    letters: np.ndarray
-    offsets: np.ndarray
-    hashes: list[str]
-    unknown: np.ndarray
-
-    @property
-    def lengths(self) -> np.ndarray:
-        return np.diff(self.offsets)
-
-    def name(self, distinct: int) -> str:
-        """The id of the first record with a distinct sequence."""
-        return self.records["id"][(self.records["distinct"] == distinct).idxmax()]
-
-
-def find_distinct(
-    samples: Samples, temporary: BinaryIO, earlier: Container[str] = (), unknown: bytes = b"X"
-) -> Distinct:
-    """Read all records; keep each distinct sequence once, in the file `temporary` and not in memory.
-
-    Args:
-        earlier: hashes of the sequences that earlier rounds or results have, which are left out.
-        unknown: the letter that stands for an unknown one.
-    """
-    number: dict[str, int] = {}
-    offsets, counts = [0], []
-    rows = []
-    for sample, records in samples.items():
-        first_id: dict[str, str] = {}
-        for record in records:
-            digest = hashlib.sha256(record.sequence).hexdigest()
-            first = first_id.setdefault(digest, record.id)
-            distinct = ELSEWHERE if digest in earlier else number.setdefault(digest, len(number))
-            if distinct == len(offsets) - 1:
-                temporary.write(record.sequence)
-                offsets.append(offsets[-1] + len(record.sequence))
-                counts.append(record.sequence.count(unknown))
-            about = record.replaced, record.description, record.renamed_from, sample
-            duplicate_of = None if first == record.id else first
-            rows.append((record.id, len(record.sequence), digest, distinct, duplicate_of, *about))
-    temporary.flush()
-    columns = ["id", "length", "sequence_sha256", "distinct", "duplicate_of", "residues_replaced"]
-    columns += ["description", "renamed_from", "sample"]
-    # Otherwise a column of nothing but None would be stored without a type.
-    table = pd.DataFrame(rows, columns=columns).astype({"duplicate_of": TEXT, "renamed_from": TEXT})
-    letters = np.memmap(temporary, dtype=np.uint8, mode="r") if offsets[-1] else np.empty(0, np.uint8)
-    return Distinct(table, letters, np.array(offsets), list(number), np.array(counts, dtype=np.int64))
+# Sequences that are assigned at once.
+AT_ONCE = 2**20
 
 
 def assign(lengths: np.ndarray, costs: np.ndarray, shards: int) -> list[np.ndarray]:
@@ -101,12 +36,17 @@ def assign(lengths: np.ndarray, costs: np.ndarray, shards: int) -> list[np.ndarr
     """
     order = np.argsort(-lengths, kind="stable")
     loads = [(0.0, shard) for shard in range(shards)]
-    assigned: list[list[int]] = [[] for _ in range(shards)]
-    for index in order.tolist():
-        load, shard = heapq.heappop(loads)
-        assigned[shard].append(index)
-        heapq.heappush(loads, (load + costs[index], shard))
-    return [np.array(indices, dtype=np.int64) for indices in assigned]
+    chosen = np.empty(len(order), np.int32)
+    for start in range(0, len(order), AT_ONCE):
+        part = slice(start, start + AT_ONCE)
+        own = []
+        for cost in costs[order[part]].tolist():
+            load, shard = loads[0]
+            own.append(shard)
+            heapq.heapreplace(loads, (load + cost, shard))
+        chosen[part] = own
+    by_shard = order[np.argsort(chosen, kind="stable")]
+    return np.split(by_shard, np.cumsum(np.bincount(chosen, minlength=shards))[:-1])
 
 
 def imbalance(costs: np.ndarray, assigned: list[np.ndarray]) -> float:
@@ -120,41 +60,23 @@ def write_shards(
 ) -> None:
     """Write `<shard>.fasta` files (headers are sequence hashes), `records.parquet` and their `SHA256SUMS` into `folder`.
 
-    `records.parquet` is `Distinct.records` with `distinct` resolved to `shard` and `row` (place in the shard), in a round
-    of samples to `round`, too, and where earlier results are reused to REUSED_FROM.
-
     Args:
         known: where the sequences are that are not in these shards, see `_known`.
         number: of the round; None for a run without samples.
     """
-    places = np.empty((len(distinct.hashes), 2), dtype=np.int64)
-    for shard, indices in enumerate(assigned):
-        places[indices] = np.stack([np.full(len(indices), shard), np.arange(len(indices))], axis=1)
-        with write_atomically(folder / f"{shard}.fasta") as temporary, temporary.open("wb") as handle:
-            for index in indices.tolist():
-                start, stop = distinct.offsets[index : index + 2]
-                handle.write(b">%s\n%s\n" % (distinct.hashes[index].encode(), distinct.letters[start:stop].tobytes()))
-    records = distinct.records.drop(columns=["distinct", "sample"])
-    which = distinct.records["distinct"].to_numpy()
-    shard_and_row = np.full((len(which), 2), ELSEWHERE, dtype=np.int64)
-    shard_and_row[which != ELSEWHERE] = places[which[which != ELSEWHERE]]
-    records.insert(3, "shard", shard_and_row[:, 0])
-    records.insert(4, "row", shard_and_row[:, 1])
-    if number is not None:
-        records["sample"] = distinct.records["sample"]
-        records["round"] = number
-    elsewhere = which == ELSEWHERE
-    places = known.loc[records.loc[elsewhere, "sequence_sha256"]]
-    for name in set(PLACE) & set(records):
-        records.loc[elsewhere, name] = places[name].to_numpy()
-    if REUSED_FROM in known:
-        found = np.full(len(records), None, dtype=object)
-        found[elsewhere] = places[REUSED_FROM]
-        # Otherwise a column of nothing but None would be stored without a type.
-        records[REUSED_FROM] = pd.array(found, dtype="string")
-    with write_atomically(folder / RECORDS) as temporary:
-        records.to_parquet(temporary, index=False)
-    sha256sums.write(folder, [*(f"{shard}.fasta" for shard in range(len(assigned))), RECORDS])
+    shards, rows = (np.empty(len(distinct.lengths), np.int64) for _ in range(2))
+    names = [f"{shard}.fasta" for shard in range(len(assigned))]
+    remove_leftovers(folder, {*names, RECORDS})
+    sums = {}
+    for shard, (name, indices) in enumerate(zip(names, assigned, strict=True)):
+        shards[indices], rows[indices] = shard, np.arange(len(indices))
+        with sha256sums.writing(folder / name, sums) as file:
+            starts, stops = distinct.offsets[indices], distinct.offsets[indices + 1]
+            hashes = distinct.hashes[distinct.known + indices]
+            file.writelines(shard_file.blocks(hashes, distinct.letters, starts, stops))
+    with sha256sums.writing(folder / RECORDS, sums) as file:
+        records.write(file, distinct, Places.of(known, shards, rows, number))
+    sha256sums.write(folder, sums)
 
 
 def _known(earlier: pd.DataFrame | None, reused: pd.DataFrame | None, number: int) -> pd.DataFrame:
@@ -178,7 +100,7 @@ def shard(
     """Split records into `shards` files in `folder`; returns a one-line summary for people.
 
     Args:
-        samples: the records of each sample; of one without a name in a run without samples.
+        samples: each with its records; one without a name in a run without samples.
         cost: letters per sequence to the relative time that the model takes for each.
         earlier: the sequences that earlier rounds have, see `rounds.places`; None for a run without samples.
         alphabet: of the sequences.
@@ -190,15 +112,14 @@ def shard(
     number = 1 if earlier is None or earlier.empty else int(earlier["round"].max()) + 1
     known = _known(earlier, reused, number)
     folder.mkdir(parents=True, exist_ok=True)
-    unknown = alphabet.replacement
-    with reports_full_disk(folder), tempfile.TemporaryFile(dir=folder) as temporary:
-        distinct = find_distinct(samples, temporary, set(known.index), unknown)
+    with reports_full_disk(folder), ExitStack() as stack:
+        distinct = find_distinct(samples, folder, stack, hexadecimal.hashes(known.index), alphabet.replacement)
         lengths = distinct.lengths
         costs = cost(lengths)
-        outliers.warn(lengths, costs, distinct.unknown, unknown, distinct.name)
+        outliers.warn(lengths, costs, distinct.unknown, alphabet.replacement, distinct.name)
         assigned = assign(lengths, costs, shards)
         write_shards(distinct, assigned, folder, known, None if earlier is None else number)
-    elsewhere = int((distinct.records["distinct"] == ELSEWHERE).sum())
+    elsewhere = int((distinct.records.numbers < distinct.known).sum())
     where = " or ".join(["earlier samples"] * (earlier is not None) + ["earlier results"] * (REUSED_FROM in known))
     return (
         f"{len(distinct.records):,} records, {len(lengths):,} distinct sequences, {lengths.sum():,} {alphabet.members} to embed, "

@@ -9,6 +9,7 @@ import pandas as pd
 
 from seqmill.errors import UserError
 from seqmill.files import write_atomically
+from seqmill.inputs import rounds
 from seqmill.inputs.rounds import REUSED_FROM
 from seqmill.inputs.shards import TEXT
 from seqmill.outputs import reused, verify
@@ -81,7 +82,7 @@ def merge(
 
 
 def _read_records(path: Path, sample: str | None) -> pd.DataFrame:
-    table = pd.read_parquet(path)
+    table = rounds.read_records(path)
     if sample is None:
         return table
     own = table[table["sample"] == sample]

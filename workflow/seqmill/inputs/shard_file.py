@@ -1,0 +1,141 @@
+r"""The file of a shard: `>`, a sequence's hash, `\n`, the sequence, `\n`, and so on, longest first, no sequence twice."""
+
+import binascii
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from seqmill.inputs import sha256sums
+from seqmill.inputs.alphabet import Alphabet
+from seqmill.inputs.columns import cut
+from seqmill.inputs.fasta import MAX_LETTERS
+from seqmill.inputs.hash_index import first_bytes
+
+# A `>`, a hash and a line end.
+HEADER_BYTES = 66
+# Bytes that are written, or looked at, at once, and records that are read at once.
+BLOCK_BYTES, RECORDS = 2**22, 2**14
+
+
+def blocks(hashes: np.ndarray, letters: bytes, starts: np.ndarray, stops: np.ndarray) -> Iterator[bytes]:
+    """The content of a shard, some records at a time.
+
+    Args:
+        hashes: (N, 32) uint8, of the sequences.
+        letters: holds the sequences; any object of which slices are bytes.
+        starts, stops: (N,) int64, where each is.
+    """
+    ends = np.cumsum(stops - starts + HEADER_BYTES)
+    for part in np.split(np.arange(len(starts)), np.flatnonzero(np.diff(ends // BLOCK_BYTES)) + 1):
+        headers = np.empty((len(part), HEADER_BYTES), np.uint8)
+        headers[:, 0], headers[:, -1] = ord(">"), ord("\n")
+        headers[:, 1:-1] = np.frombuffer(binascii.hexlify(hashes[part]), np.uint8).reshape(-1, 64)
+        pieces, at = [b"\n"] * (3 * len(part)), HEADER_BYTES * np.arange(len(part) + 1)
+        pieces[::3] = cut(headers.tobytes(), at[:-1], at[1:])
+        pieces[1::3] = cut(letters, starts[part], stops[part])
+        yield b"".join(pieces)
+
+
+class ShardFile:
+    """The file of a shard in the place of its path, after comparing it with the SHA256SUMS beside it.
+
+    Attributes:
+        path: of the file.
+        stem: what an out-of-memory report calls it.
+
+    Raises:
+        UserError: see `sha256sums.verify`.
+    """
+
+    def __init__(self, path: Path):
+        self.path, self.stem = path, path.stem
+        self._content = sha256sums.verified(path)
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def take(self, alphabet: Alphabet) -> "Shard | None":
+        """What the file holds, see `parse`; once, as its content, which is as large, is not kept."""
+        content, self._content = self._content, b""
+        return parse(content, alphabet)
+
+
+class Shard(NamedTuple):
+    """What a shard's file holds.
+
+    Attributes:
+        ids: (N,) the hashes of the sequences, hexadecimal.
+        letters: (total,) uint8, the sequences end to end.
+        offsets: (N + 1,) int64, where each begins.
+    """
+
+    ids: list[str]
+    letters: np.ndarray
+    offsets: np.ndarray
+
+
+def parse(content: bytes, alphabet: Alphabet) -> Shard | None:
+    """The sequences of a shard from its bytes, of which SHA-256 says that they are as they were written.
+
+    Returns:
+        None where they are not the file of a shard, or where the alphabet has anything to say of a sequence: then
+        `fasta.read_records` has to read them.
+    """
+    line_ends = _line_ends(content)
+    if not len(line_ends) or len(line_ends) % 2 or line_ends[-1] != len(content) - 1:
+        return None
+    bodies, ends = line_ends[::2] + 1, line_ends[1::2]
+    begins, lengths = np.append(np.zeros(1, np.int64), ends[:-1] + 1), ends - bodies
+    most = min(alphabet.longest or MAX_LETTERS, MAX_LETTERS - 1)
+    if (
+        (bodies - begins != HEADER_BYTES).any()
+        or (np.diff(lengths) > 0).any()
+        or not most >= lengths[0] >= lengths[-1] > 0
+    ):
+        return None
+    offsets = np.append(np.zeros(1, np.int64), np.cumsum(lengths))
+    ids, letters, keys = [], np.empty(offsets[-1], np.uint8), []
+    for start in range(0, len(ends), RECORDS):
+        part = slice(start, start + RECORDS)
+        headers = b"".join(cut(content, begins[part], bodies[part]))
+        own = b"".join(cut(content, bodies[part], ends[part]))
+        hashes = _hashes(headers)
+        if hashes is None or not _is_right(own, lengths[part], alphabet):
+            return None
+        ids += headers[1:-1].decode().split("\n>")
+        letters[offsets[start] : offsets[start] + len(own)] = np.frombuffer(own, np.uint8)
+        keys.append(first_bytes(hashes))
+    return Shard(ids, letters, offsets) if _are_distinct(np.concatenate(keys)) else None
+
+
+def _line_ends(content: bytes) -> np.ndarray:
+    array = np.frombuffer(content, np.uint8)
+    starts = range(0, len(array), BLOCK_BYTES)
+    found = [start + np.flatnonzero(array[start : start + BLOCK_BYTES] == ord("\n")) for start in starts]
+    return np.concatenate(found) if found else np.zeros(0, np.int64)
+
+
+def _hashes(headers: bytes) -> np.ndarray | None:
+    """(N, 32) uint8, from whole header lines; None where they are something else."""
+    array = np.frombuffer(headers, np.uint8).reshape(-1, HEADER_BYTES)
+    try:
+        hashes = binascii.unhexlify(np.ascontiguousarray(array[:, 1:-1]))
+    except binascii.Error:
+        return None
+    return np.frombuffer(hashes, np.uint8).reshape(-1, 32) if (array[:, 0] == ord(">")).all() else None
+
+
+def _is_right(letters: bytes, lengths: np.ndarray, alphabet: Alphabet) -> bool:
+    """Whether sequences that are end to end have no letters but the alphabet's and look like its kind."""
+    if letters.translate(None, alphabet.letters):
+        return False
+    stops = np.cumsum(lengths)
+    suspects = alphabet.suspects(np.frombuffer(letters, np.uint8), stops - lengths, stops)
+    return not any(map(alphabet.mistaken, cut(letters, (stops - lengths)[suspects], stops[suspects])))
+
+
+def _are_distinct(keys: np.ndarray) -> bool:
+    in_order = np.sort(keys)
+    return not (in_order[1:] == in_order[:-1]).any()
