@@ -239,13 +239,17 @@ def _extent(stored: h5py.Dataset, name: str, layers: np.ndarray) -> Extent:
     return Extent(Dataset.stored(name, width, stored.dtype, stored.attrs, layers), stored.id.get_offset() or 0, rows)
 
 
-def cut(sizes: np.ndarray) -> Iterator[tuple[int, int]]:
-    """(start, stop) of stretches of about BLOCK_BYTES, or one entry that is larger; `sizes` in bytes."""
-    ends = np.cumsum(sizes)
+def cut(sizes: np.ndarray, limit: int | None = None) -> Iterator[tuple[int, int]]:
+    """(start, stop) of stretches of at most `limit` bytes, or one entry that is larger; `sizes` in bytes.
+
+    Args:
+        limit: about BLOCK_BYTES if left out.
+    """
+    ends, limit = np.cumsum(sizes), limit or BLOCK_BYTES
     start = 0
     while start < len(sizes):
         done = ends[start - 1] if start else 0
-        stop = max(int(np.searchsorted(ends, done + BLOCK_BYTES, side="right")), start + 1)
+        stop = max(int(np.searchsorted(ends, done + limit, side="right")), start + 1)
         yield start, stop
         start = stop
 
