@@ -69,9 +69,7 @@ def write_run(folder: Path, records: int, shards: int, dataset: Dataset) -> int:
     return size
 
 
-def write_records(
-    folder: Path, records: int, lengths: np.ndarray, hashes: np.ndarray, places: np.ndarray
-) -> None:
+def write_records(folder: Path, records: int, lengths: np.ndarray, hashes: np.ndarray, places: np.ndarray) -> None:
     """Write records.parquet and its SHA256SUMS; the last records repeat earlier sequences, at places drawn at random."""
     folder.mkdir()
     which = np.concatenate([np.arange(len(lengths)), RANDOM.integers(0, len(lengths), records - len(lengths))])
@@ -187,7 +185,13 @@ def steps(folder: Path, shards: int, checkouts: dict[str, Path], size: int, reco
             if "cpu_s" in found:
                 found["records_per_cpu_s"] = round(records / found["cpu_s"])
                 found["read_times_shards"] = round(found["read_GB"] * 1e9 / size, 3)
-            row = {"version": version, "step": step, "records": records, "shards": shards, "shards_GB": round(size / 1e9, 3)}
+            row = {
+                "version": version,
+                "step": step,
+                "records": records,
+                "shards": shards,
+                "shards_GB": round(size / 1e9, 3),
+            }
             # Where other programs want the same cores and the same memory, figures say less.
             row |= {**found, "load": round(os.getloadavg()[0], 1)}
             print(row, flush=True)
@@ -198,7 +202,12 @@ def steps(folder: Path, shards: int, checkouts: dict[str, Path], size: int, reco
             for path in paths:
                 path.unlink()
     if len(written) > 1:
-        yield {"step": "same bytes", "records": records, "shards": shards, "same": len(set(map(tuple, written.values()))) == 1}
+        yield {
+            "step": "same bytes",
+            "records": records,
+            "shards": shards,
+            "same": len(set(map(tuple, written.values()))) == 1,
+        }
 
 
 def main() -> None:

@@ -47,10 +47,15 @@ def add_folders(parser: argparse.ArgumentParser, name: str, meaning: str, requir
     """
     group = parser.add_mutually_exclusive_group(required=required)
     group.add_argument(name, nargs="+", type=Path, default=[], metavar="FOLDER", help=meaning)
-    group.add_argument("--embed", type=Path, metavar="FOLDER", help="instead: the folder that holds all of them as 0, 1, 2 ...")
+    group.add_argument(
+        "--embed", type=Path, metavar="FOLDER", help="instead: the folder that holds all of them as 0, 1, 2 ..."
+    )
     parser.add_argument("--shards", type=int, metavar="N", help="with --embed: how many there are")
     parser.add_argument(
-        "--rounds", type=int, metavar="R", help="with --embed: rounds of samples, whose shards are in its folders 1 to R"
+        "--rounds",
+        type=int,
+        metavar="R",
+        help="with --embed: rounds of samples, whose shards are in its folders 1 to R",
     )
 
 

@@ -16,7 +16,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--embeddings", type=Path, required=True, metavar="H5", help="embeddings.h5 of the result")
     add("--index", type=Path, required=True, metavar="PARQUET", help="index.parquet of the result")
-    about = "the meta.json of each shard, or the shards' folders; without them there is nothing to say of time and memory"
+    about = (
+        "the meta.json of each shard, or the shards' folders; without them there is nothing to say of time and memory"
+    )
     add_folders(parser, "--metas", about)
     add(
         "--metadata",

@@ -99,9 +99,7 @@ class Source:
     def _offset(self, name: str) -> int:
         return self.extents[name].offset
 
-    def _read(
-        self, descriptor: int, offset: int, rows: np.ndarray, begins: np.ndarray, ends: np.ndarray
-    ) -> Block:
+    def _read(self, descriptor: int, offset: int, rows: np.ndarray, begins: np.ndarray, ends: np.ndarray) -> Block:
         """The values of some sequences in one block, without what stands between those that are far apart."""
         breaks = np.flatnonzero(begins[1:] - ends[:-1] > GAP_BYTES) + 1
         firsts, lasts = begins[[0, *breaks]], ends[[*breaks - 1, -1]]

@@ -39,7 +39,7 @@ def copy(places: Places, token_counts: np.ndarray, path: Path, metas: Sequence[v
     problems: dict[int, str] = {}
     descriptor = os.open(path, os.O_RDWR)
     try:
-        for name, extent in extents.items():
+        for extent in extents.values():
             starts = offsets(extent.dataset.rows(token_counts) * extent.dataset.row_bytes)
             scatter = Scatter(path, descriptor, extent, starts, places.order, memory)
             for number in range(len(places.files)):

@@ -31,9 +31,7 @@ class Scatter:
         memory: bytes to take at most, or the values of one record.
     """
 
-    def __init__(
-        self, path: Path, descriptor: int, extent: Extent, starts: np.ndarray, order: np.ndarray, memory: int
-    ):
+    def __init__(self, path: Path, descriptor: int, extent: Extent, starts: np.ndarray, order: np.ndarray, memory: int):
         self._path, self._descriptor, self._extent = path, descriptor, extent
         self._starts, self._order = starts, order
         self._are_long = starts[-1] >= LONG_BYTES * len(order)
@@ -84,7 +82,9 @@ class Scatter:
             begins[arrived] = offsets(sizes[arrived])[:-1]
             for start, stop in cut(sizes, READ_BYTES):
                 own = slice(start, stop)
-                self._write(int(self._starts[first + start]), self._gathered(content, begins[own], begins[own] + sizes[own]))
+                self._write(
+                    int(self._starts[first + start]), self._gathered(content, begins[own], begins[own] + sizes[own])
+                )
 
     def _gathered(self, content: np.ndarray, begins: np.ndarray, ends: np.ndarray) -> np.ndarray:
         """(bytes,) uint8, parts of `content` end to end."""
