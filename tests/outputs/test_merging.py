@@ -38,10 +38,10 @@ def file(tmp_path):
     return Source(opened)
 
 
-# What is held at once: nearly nothing, two or three sequences, a part of each dataset, everything.
-@pytest.mark.parametrize("memory", [1, 200, 10_000, 10**7])
+# What is held at once: nearly nothing, a part of each dataset, everything.
+@pytest.mark.parametrize("memory", [1, 2_000, 10**7])
 @pytest.mark.parametrize("long_bytes", [1, 10**9], ids=["written one by one", "in regions"])
-@pytest.mark.parametrize("read_bytes", [1, 300, 16 * 2**20])
+@pytest.mark.parametrize("read_bytes", [300, 16 * 2**20])
 def test_the_result_has_the_same_bytes_however_it_is_cut(
     several, tmp_path, monkeypatch, memory, long_bytes, read_bytes
 ):

@@ -75,10 +75,13 @@ class Source:
         finally:
             os.close(descriptor)
 
-    def blocks(self, name: str, rows: np.ndarray) -> Iterator[Block]:
+    def blocks(self, name: str, rows: np.ndarray, is_last: bool = False) -> Iterator[Block]:
         """The values of sequences `rows`, ascending and each once, about READ_BYTES at a time.
 
         Each part of the file is read once and in order, and the next one is asked for before it is waited for.
+
+        Args:
+            is_last: whether nobody is expected to read them again: the kernel may have their room in its cache.
 
         Raises:
             Damaged: the file ends too early.
@@ -91,10 +94,15 @@ class Source:
         with self.opened() as descriptor:
             for number, part in enumerate(parts):
                 for start, stop in parts[number + 1 : number + 2]:
-                    size = min(ends[stop - 1] - begins[start], 2 * READ_BYTES)
-                    os.posix_fadvise(descriptor, self._offset(name) + begins[start], size, os.POSIX_FADV_WILLNEED)
+                    size = ends[stop - 1] - begins[start]
+                    # Else most of it would be read in vain.
+                    if size <= 2 * READ_BYTES:
+                        os.posix_fadvise(descriptor, self._offset(name) + begins[start], size, os.POSIX_FADV_WILLNEED)
                 own = slice(*part)
                 yield self._read(descriptor, self._offset(name), rows[own], begins[own], ends[own])
+                if is_last:
+                    first, last = self._offset(name) + begins[part[0]], self._offset(name) + ends[part[1] - 1]
+                    os.posix_fadvise(descriptor, first, last - first, os.POSIX_FADV_DONTNEED)
 
     def _offset(self, name: str) -> int:
         return self.extents[name].offset

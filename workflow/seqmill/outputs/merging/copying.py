@@ -62,7 +62,7 @@ def _copy(places: Places, number: int, extent: Extent, scatter: Scatter, meta: v
     name, checksum, problem, done = extent.dataset.name, 0, None, 0
     distinct = rows[np.diff(rows, prepend=-1) > 0]
     try:
-        for block in places.files[number].blocks(name, distinct):
+        for block in places.files[number].blocks(name, distinct, is_last=meta is not None):
             if (bad := verify.first_not_finite(block, extent.dataset)) is not None:
                 problem = problem or verify.not_finite(name, bad)
             if meta is not None:
