@@ -13,17 +13,17 @@ from small_run import SmallRun
 
 from seqmill.commands import add_shards, folders_of
 
-OPEN_FILES = 40
+OPEN_FILES = 32
 
 
 @pytest.fixture(scope="module")
 def many(tiny_model, tmp_path_factory):
-    """Two sequences in three times as many shards as files may be open; all but two shards are empty."""
+    """Two sequences in twice as many shards as files may be open; all but two shards are empty."""
     folder = tmp_path_factory.mktemp("many")
     (folder / "two.fasta").write_text(">a\nMKTAYIAKQR\n>b\nMKVLAAGG\n")
     made = SmallRun(folder, 3)
     made.embed(tiny_model, folder / "two.fasta")
-    for number in range(3, 3 * OPEN_FILES):
+    for number in range(3, 2 * OPEN_FILES):
         shutil.copytree(made.parts[2], folder / f"embed/{number}")
     return made
 
@@ -35,10 +35,10 @@ def limited(script, *arguments):
 
 
 def test_there_may_be_more_shards_than_open_files(many):
-    shards = ["--embed", many.folder / "embed", "--shards", 3 * OPEN_FILES, "--records", many.records]
+    shards = ["--embed", many.folder / "embed", "--shards", 2 * OPEN_FILES, "--records", many.records]
     done = limited("check.py", *shards, "--output", many.folder / "summary.tsv")
     assert done.returncode == 0, done.stderr
-    assert len((many.folder / "summary.tsv").read_text().splitlines()) == 3 * OPEN_FILES + 1
+    assert len((many.folder / "summary.tsv").read_text().splitlines()) == 2 * OPEN_FILES + 1
     done = limited("merge.py", *shards, "--embeddings", many.embeddings, "--index", many.index)
     assert done.returncode == 0, done.stderr
     found = read_embeddings(many.embeddings)

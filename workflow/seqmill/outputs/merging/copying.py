@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from seqmill.host_memory import allowed_bytes
 from seqmill.outputs import verify
@@ -35,6 +36,8 @@ def copy(places: Places, token_counts: np.ndarray, path: Path, metas: Sequence[v
     """
     with EmbeddingFile(path) as file:
         extents = file.extents
+    # Else Arrow keeps what the ids took.
+    pa.default_memory_pool().release_unused()
     memory = min(MEMORY_BYTES, int(MEMORY_SHARE * allowed_bytes()))
     problems: dict[int, str] = {}
     descriptor = os.open(path, os.O_RDWR)

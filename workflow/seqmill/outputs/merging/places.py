@@ -25,9 +25,10 @@ class Places:
         self.files = files
         starts = offsets(np.array([file.count for file in files]))
         keys = starts[sources] + rows
-        self.order = np.argsort(keys)
-        keys = keys[self.order]
-        self._bounds = np.searchsorted(keys, starts)
+        order = np.argsort(keys)
+        self._bounds = np.searchsorted(keys, starts, sorter=order)
+        # Half of what argsort gives: there are tens of millions.
+        self.order = order.astype(np.int32) if len(order) < 2**31 else order
         self.rows = rows[self.order]
 
     def of(self, source: int) -> tuple[np.ndarray, np.ndarray]:

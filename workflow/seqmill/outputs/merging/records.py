@@ -21,7 +21,8 @@ class Records:
         sample: None for a run without samples.
 
     Attributes:
-        rows, lengths: (records,) int64, the row in the shard or in the earlier result; letters.
+        rows: (records,) int32, in the shard or in the earlier result.
+        lengths: (records,) int64, letters.
         reused: of those taken from earlier results `record`, counted from 0, hash, row and REUSED_FROM; None where the table
             knows no earlier results.
         duplicates: how many have the sequence of another one.
@@ -36,7 +37,7 @@ class Records:
         reused, self.duplicates, count = [], 0, 0
         for table in record_table.batches(path, [*numbers, HASH, "duplicate_of", REUSED_FROM], sample):
             for name in numbers.keys() & set(table.column_names):
-                numbers[name].append(table[name].to_numpy())
+                numbers[name].append(table[name].to_numpy().astype(np.int64 if name == "length" else np.int32))
             self.duplicates += len(table) - table["duplicate_of"].null_count
             if REUSED_FROM in table.column_names:
                 reused.append(_reused(table, count))
@@ -52,7 +53,7 @@ class Records:
         return len(self.rows)
 
     def sources(self, shards: int, earlier: int) -> np.ndarray:
-        """(records,) int64, the number of the file that each is taken from: the shards of all rounds, then earlier results.
+        """(records,) int32, the number of the file that each is taken from: the shards of all rounds, then earlier results.
 
         Args:
             shards: of each round.
