@@ -107,5 +107,7 @@ class Scatter:
     def _read(self, place: int, content: np.ndarray) -> None:
         position, left = self._extent.offset + place, memoryview(content)
         while left:
-            count = os.preadv(self._descriptor, [left], position)
+            if not (count := os.preadv(self._descriptor, [left], position)):
+                # Values of a damaged source, which is reported at the end, never came.
+                return
             position, left = position + count, left[count:]
