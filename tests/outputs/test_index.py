@@ -12,7 +12,7 @@ from paths import SCRIPTS
 
 from seqmill.errors import UserError
 from seqmill.outputs import index
-from seqmill.outputs.merge import INDEX_COLUMNS
+from seqmill.outputs.merging.index import COLUMNS
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def names(folder: Path) -> list[str]:
 def test_it_says_what_the_merged_index_says(embed, small_run):
     own, merged = (pq.read_table(path) for path in (embed() / "index.parquet", small_run.index))
     assert own.column_names == index.COLUMNS
-    assert [name for name in INDEX_COLUMNS if name in index.COLUMNS] == index.COLUMNS
+    assert [name for name in COLUMNS if name in index.COLUMNS] == index.COLUMNS
     assert own.schema.remove_metadata() == merged.select(index.COLUMNS).schema.remove_metadata()
     assert own.to_pylist() == merged.select(index.COLUMNS).to_pylist()
     assert own["duplicate_of"].null_count == 23

@@ -9,7 +9,7 @@ from embeddings import read_embeddings, relative_error
 
 from seqmill.inputs.alphabet import PROTEIN
 from seqmill.inputs.fasta import read_all
-from seqmill.outputs import merge
+from seqmill.outputs.merging import index as merged_index
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def test_embeddings_are_in_input_order_with_duplicates(small_fasta, usual):
 def test_index_has_a_row_for_every_record(small_run, usual):
     index = pd.read_parquet(small_run.index)
     special = ("round", "windows", "embedded", "reused_from")
-    assert index.columns.tolist() == [name for name in merge.INDEX_COLUMNS if name not in special]
+    assert index.columns.tolist() == [name for name in merged_index.COLUMNS if name not in special]
     assert index["id"].tolist() == usual["ids"]
     assert index["length"].tolist() == usual["lengths"].tolist()
     assert index["residues_replaced"].tolist() == [0] * 24

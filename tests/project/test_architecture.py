@@ -12,7 +12,19 @@ from paths import REPOSITORY
 
 LIBRARY = REPOSITORY / "workflow/seqmill"
 # What every module may import; among themselves they only have to be free of circles.
-BASE = {"errors", "units", "files", "locks", "progress", "cli", "termination", "kinds", "option", "seqmill"}
+BASE = {
+    "errors",
+    "units",
+    "files",
+    "host_memory",
+    "locks",
+    "progress",
+    "cli",
+    "termination",
+    "kinds",
+    "option",
+    "seqmill",
+}
 # The packages (and options and settings, which stand between them), and what each may import besides itself and BASE.
 MAY_IMPORT = {
     "inputs": set(),

@@ -18,10 +18,11 @@ rule check:
         "../../envs/seqmill.yaml"
     params:
         command=command,
+        shards=shard_folders,
     shell:
         """
         python {params.command:q} check \
-            --folders {input.folders:q} \
+            {params.shards:q} \
             --records {input.records:q} \
             --output {output.summary:q} \
             2>&1 | (

@@ -36,6 +36,13 @@ def sample_flags(wildcards, output):
     return ["--sample", wildcards.sample] if SAMPLES else []
 
 
+def shard_folders(wildcards, input, output):
+    """The folder of all shards and how many there are: a command line is too short for the names of thousands."""
+    folder, rounds = Path(input.folders[0]).parent, len(input.folders) // len(SHARDS)
+    flags = ["--embed", folder.parent if SAMPLES else folder, "--shards", len(SHARDS)]
+    return [*flags, "--rounds", rounds] if SAMPLES else flags
+
+
 def reuse_flags(wildcards, output):
     return ["--reuse", *REUSE] if REUSE else []
 

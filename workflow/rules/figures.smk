@@ -26,6 +26,7 @@ rule figures:
         "../../envs/seqmill.yaml"
     params:
         command=command,
+        shards=shard_folders,
         table=picture_flags,
         folder=subpath(output.lengths, parent=True),
     shell:
@@ -33,7 +34,7 @@ rule figures:
         python {params.command:q} figures \
             --embeddings {input.embeddings:q} \
             --index {input.index:q} \
-            --metas {input.folders:q} \
+            {params.shards:q} \
             {params.table:q} \
             --output {params.folder:q} \
             2>&1 | (

@@ -20,11 +20,12 @@ rule merge:
         "../../envs/seqmill.yaml"
     params:
         command=command,
+        shards=shard_folders,
         sample=sample_flags,
     shell:
         """
         python {params.command:q} merge \
-            --folders {input.folders:q} \
+            {params.shards:q} \
             --records {input.records:q} \
             --embeddings {output.embeddings:q} \
             --index {output.index:q} \

@@ -16,7 +16,7 @@ import torch
 from seqmill.analysis.similarity import NOTHING, Search, parts
 from seqmill.analysis.vectors import Vectors
 from seqmill.errors import UserError
-from seqmill.inputs.record import SHOWN, shown
+from seqmill.inputs.record import HASH, SHOWN, shown
 from seqmill.units import GIB
 
 log = logging.getLogger(__name__)
@@ -28,8 +28,6 @@ SHARE, HOST_BYTES = 0.7, GIB
 LARGEST_BLOCK, MOST_AT_ONCE = 2**16, 2**13
 # Queries whose neighbours are written at a time.
 WRITTEN = 50_000
-# The column of the index by which the same sequence is known.
-HASH = "sequence_sha256"
 SAY_EVERY_S = 30
 SCHEMA = pa.schema(
     {

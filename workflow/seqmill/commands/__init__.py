@@ -11,6 +11,7 @@ from pathlib import Path
 
 from seqmill import __doc__ as about
 from seqmill import __version__, cli
+from seqmill.errors import UserError
 
 COMMANDS = {
     "plan": "say what a run will take: time, memory, disk",
@@ -29,7 +30,7 @@ COMMANDS = {
 
 def add_shards(parser: argparse.ArgumentParser) -> None:
     """Add the flags that name the shards of a run."""
-    parser.add_argument("--folders", nargs="+", type=Path, required=True, help="one folder per shard, in order")
+    add_folders(parser, "--folders", "one folder per shard, in order", required=True)
     parser.add_argument(
         "--records",
         nargs="+",
@@ -37,6 +38,44 @@ def add_shards(parser: argparse.ArgumentParser) -> None:
         required=True,
         help="records.parquet of the command shard; of several rounds of samples all, in order",
     )
+
+
+def add_folders(parser: argparse.ArgumentParser, name: str, meaning: str, required: bool = False) -> None:
+    """Add two ways of naming folders of shards: one by one with the flag `name`, or all in one folder.
+
+    A command line is too short for the names of thousands.
+    """
+    group = parser.add_mutually_exclusive_group(required=required)
+    group.add_argument(name, nargs="+", type=Path, default=[], metavar="FOLDER", help=meaning)
+    group.add_argument(
+        "--embed", type=Path, metavar="FOLDER", help="instead: the folder that holds all of them as 0, 1, 2 ..."
+    )
+    parser.add_argument("--shards", type=int, metavar="N", help="with --embed: how many there are")
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        metavar="R",
+        help="with --embed: rounds of samples, whose shards are in its folders 1 to R",
+    )
+
+
+def folders_of(args: argparse.Namespace, named: list[Path]) -> list[Path]:
+    """The folders of all shards.
+
+    Args:
+        named: those named one by one.
+
+    Raises:
+        UserError: there is --shards or --rounds without --embed, or --embed without --shards.
+    """
+    if args.embed is None:
+        if args.shards is not None or args.rounds is not None:
+            raise UserError("--shards and --rounds say how many shards there are in --embed; give that, too")
+        return named
+    if args.shards is None or args.shards < 1 or (args.rounds is not None and args.rounds < 1):
+        raise UserError("--embed needs --shards, how many folders there are in it; 1 or more, and --rounds likewise")
+    within = [args.embed] if args.rounds is None else [args.embed / str(number + 1) for number in range(args.rounds)]
+    return [folder / str(shard) for folder in within for shard in range(args.shards)]
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ The folders of shards that ran out of memory or are damaged are removed, so that
 import argparse
 from pathlib import Path
 
-from seqmill.commands import add_shards
+from seqmill.commands import add_shards, folders_of
 from seqmill.outputs import oom_reports, verify
 
 
@@ -17,8 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    oom_reports.collect(args.folders, args.oom or args.output.parent / "oom")
-    summary = verify.check(args.folders, args.records)
+    folders = folders_of(args, args.folders)
+    oom_reports.collect(folders, args.oom or args.output.parent / "oom")
+    summary = verify.check(folders, args.records)
     verify.write_summary(summary, args.output)
-    verify.remove_partials(args.folders)
+    verify.remove_partials(folders)
     print(verify.shown(summary))

@@ -7,6 +7,7 @@ import argparse
 import logging
 from pathlib import Path
 
+from seqmill.commands import add_folders, folders_of
 from seqmill.errors import UserError
 from seqmill.models import registry
 
@@ -15,14 +16,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--embeddings", type=Path, required=True, metavar="H5", help="embeddings.h5 of the result")
     add("--index", type=Path, required=True, metavar="PARQUET", help="index.parquet of the result")
-    add(
-        "--metas",
-        type=Path,
-        nargs="*",
-        default=[],
-        metavar="PATH",
-        help="the meta.json of each shard, or the shards' folders; without them there is nothing to say of time and memory",
+    about = (
+        "the meta.json of each shard, or the shards' folders; without them there is nothing to say of time and memory"
     )
+    add_folders(parser, "--metas", about)
     add(
         "--metadata",
         type=Path,
@@ -45,6 +42,7 @@ def run(args: argparse.Namespace) -> None:
     family = registry.published_by(model) or registry.of_folder(Path(model))
     members = family.alphabet.members if family else "letters"
     trained = round(family.trained * family.letters_per_token) if family else None
-    result = album.Result(args.embeddings, args.index, args.metas, members, args.metadata, args.color, trained)
+    metas = folders_of(args, args.metas)
+    result = album.Result(args.embeddings, args.index, metas, members, args.metadata, args.color, trained)
     album.write(result, args.output)
     print(f"pictures of {args.embeddings} are in {args.output}")

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from seqmill.commands import add_shards
+from seqmill.commands import add_shards, folders_of
 from seqmill.outputs.merge import merge
 
 
@@ -15,4 +15,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    print(merge(args.folders, args.records, args.embeddings, args.index, args.sample))
+    print(merge(folders_of(args, args.folders), args.records, args.embeddings, args.index, args.sample))

@@ -1,10 +1,12 @@
 """Columns of hashes of 32 bytes, and the 64 hexadecimal digits that they are as text."""
 
 import binascii
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import pyarrow as pa
+
+from seqmill.inputs.record import HASH
 
 BYTES = pa.binary(32)
 
@@ -21,8 +23,7 @@ def as_column(hashes: np.ndarray) -> pa.FixedSizeBinaryArray:
 
 def as_text(column: pa.FixedSizeBinaryArray) -> pa.LargeStringArray:
     """A column of hashes as their digits."""
-    content = np.frombuffer(column.buffers()[1] or b"", np.uint8).reshape(-1, 32)
-    found = binascii.hexlify(content[column.offset : column.offset + len(column)])
+    found = binascii.hexlify(content(column))
     offsets = 64 * np.arange(len(column) + 1)
     return pa.LargeStringArray.from_buffers(len(column), pa.py_buffer(offsets), pa.py_buffer(found))
 
@@ -34,3 +35,26 @@ def of_text(column: pa.Array) -> pa.FixedSizeBinaryArray:
     offsets = np.frombuffer(offsets or bytes(8), np.int64)[column.offset :][: len(column) + 1]
     found = binascii.unhexlify(memoryview(content or b"")[offsets[0] : offsets[-1]])
     return as_column(np.frombuffer(found, np.uint8).reshape(-1, 32))
+
+
+def content(column: pa.FixedSizeBinaryArray) -> np.ndarray:
+    """(N, 32) uint8, a column of hashes."""
+    found = np.frombuffer(column.buffers()[1] or b"", np.uint8).reshape(-1, 32)
+    return found[column.offset : column.offset + len(column)]
+
+
+def with_text(table: pa.Table) -> pa.Table:
+    """A table with the hashes of its records, if it has them, as digits. Earlier versions wrote them so, and now it is bytes."""
+    return _converted(table, pa.large_string(), as_text)
+
+
+def with_bytes(table: pa.Table) -> pa.Table:
+    """The same with the hashes as 32 bytes, which is half as large."""
+    return _converted(table, BYTES, of_text)
+
+
+def _converted(table: pa.Table, kind: pa.DataType, convert: Callable[[pa.Array], pa.Array]) -> pa.Table:
+    place = table.schema.get_field_index(HASH)
+    if place < 0 or pa.types.is_fixed_size_binary(table.schema.types[place]) == pa.types.is_fixed_size_binary(kind):
+        return table
+    return table.set_column(place, HASH, pa.chunked_array(map(convert, table.column(place).chunks), kind))

@@ -4,9 +4,7 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
-from seqmill.inputs.record import SHOWN, shown
-
-HASH = "sequence_sha256"
+from seqmill.inputs.record import HASH, SHOWN, shown
 
 
 def called(name: str, fasta: Path | None) -> str:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+# The column of tables of records with the SHA-256 of the sequence.
+HASH = "sequence_sha256"
 # Characters of an id in a message.
 SHOWN = 60
 

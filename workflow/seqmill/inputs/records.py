@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 
 from seqmill.inputs import hexadecimal
 from seqmill.inputs.distinct import Distinct
-from seqmill.inputs.rounds import HASH, REUSED_FROM
+from seqmill.inputs.record import HASH
+from seqmill.inputs.rounds import REUSED_FROM
 
 # Rows that are made at once; those of a row group.
 ROWS = 2**20

@@ -4,7 +4,7 @@ Each round has a folder of shards, `<round>/`, with a table of its records and w
 the shards are complete.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 from seqmill.errors import UserError
 from seqmill.files import read_json, write_json
 from seqmill.inputs import hexadecimal, sha256sums
+from seqmill.inputs.record import HASH
 
 SAMPLES, RECORDS = "samples.json", "records.parquet"
-HASH = "sequence_sha256"
 PLACE = ["round", "shard", "row"]
 # The earlier result (see `outputs.earlier`) that a sequence is taken from: its row counts there, and its shard is ELSEWHERE.
 REUSED_FROM = "reused_from"
@@ -79,23 +79,15 @@ def distinct(path: Path, number: int) -> pd.DataFrame:
 
 def read_records(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
     """The table of records, with the hashes as hexadecimal digits; of these columns, as far as it has them, or all."""
-    table = _converted(_read(path, columns), pa.large_string(), hexadecimal.as_text).to_pandas()
+    table = hexadecimal.with_text(_read(path, columns)).to_pandas()
     return table.astype({REUSED_FROM: "string"}) if REUSED_FROM in table else table
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """The same with the hashes as 32 bytes, which is half as large."""
-    return _converted(_read(path, columns), hexadecimal.BYTES, hexadecimal.of_text)
+    return hexadecimal.with_bytes(_read(path, columns))
 
 
 def _read(path: Path, columns: Sequence[str] | None) -> pa.Table:
     stored = pq.read_schema(path).names
     return pq.read_table(path, columns=None if columns is None else [name for name in columns if name in stored])
-
-
-def _converted(table: pa.Table, kind: pa.DataType, convert: Callable[[pa.Array], pa.Array]) -> pa.Table:
-    """The table with the hashes of this kind. Earlier versions wrote text, and now it is bytes."""
-    place = table.schema.get_field_index(HASH)
-    if place < 0 or pa.types.is_fixed_size_binary(table.schema.types[place]) == pa.types.is_fixed_size_binary(kind):
-        return table
-    return table.set_column(place, HASH, pa.chunked_array(map(convert, table.column(place).chunks), kind))

@@ -14,6 +14,7 @@ from seqmill.outputs import meta
 from seqmill.outputs.embedding_file import EmbeddingFile
 from seqmill.outputs.names import INDEX
 from seqmill.outputs.opening import find, opened, plain
+from seqmill.outputs.source import Source
 
 # Beside the shards of a run: the attributes that results which are reused have, and the run's own must have.
 RECORD = "reused.json"
@@ -66,7 +67,7 @@ def attributes(path: Path) -> dict[str, Any]:
         return attributes_of(file)
 
 
-def attributes_of(file: EmbeddingFile) -> dict[str, Any]:
+def attributes_of(file: EmbeddingFile | Source) -> dict[str, Any]:
     found = {name: plain(value) for name, value in file.attributes.items()}
     if "fingerprint" not in found:
         raise UserError(f"reuse: {file.path}: does not say what it was made with; it is not as seqmill writes it")

@@ -93,8 +93,16 @@ class EmbeddingFile:
 
     def ids(self) -> np.ndarray:
         """(N,) str."""
-        with h5py.File(self.path) as file:
-            return file["ids"].asstr()[:]
+        # Of thousands of small shards, h5py's own objects would take most of the time.
+        file = h5py.h5f.open(os.fsencode(self.path), h5py.h5f.ACC_RDONLY)
+        try:
+            stored = h5py.h5d.open(file, b"ids")
+            found = np.empty(stored.shape, h5py.string_dtype())
+            if found.size:
+                stored.read(h5py.h5s.ALL, h5py.h5s.ALL, found)
+            return np.array([name.decode() for name in found.tolist()], dtype=object)
+        finally:
+            file.close()
 
     def starts(self, name: str) -> np.ndarray:
         """(N + 1,) where each sequence begins in a dataset, in rows."""
@@ -239,10 +247,13 @@ def _extent(stored: h5py.Dataset, name: str, layers: np.ndarray) -> Extent:
     return Extent(Dataset.stored(name, width, stored.dtype, stored.attrs, layers), stored.id.get_offset() or 0, rows)
 
 
-def cut(sizes: np.ndarray, at_most: int | None = None) -> Iterator[tuple[int, int]]:
-    """(start, stop) of stretches of at most so many bytes, or BLOCK_BYTES, or one entry that is larger; `sizes` in bytes."""
-    limit = at_most or BLOCK_BYTES
-    ends = np.cumsum(sizes)
+def cut(sizes: np.ndarray, limit: int | None = None) -> Iterator[tuple[int, int]]:
+    """(start, stop) of stretches of at most `limit` bytes, or one entry that is larger; `sizes` in bytes.
+
+    Args:
+        limit: about BLOCK_BYTES if left out.
+    """
+    ends, limit = np.cumsum(sizes), limit or BLOCK_BYTES
     start = 0
     while start < len(sizes):
         done = ends[start - 1] if start else 0

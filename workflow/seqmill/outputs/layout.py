@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,9 @@ from seqmill.outputs.datasets import Dataset
 # What HDF5 needs for itself, without sequences.
 HDF5_BYTES = 5_000
 STRINGS = h5py.string_dtype("utf-8")
+# Ids at a time: as Python's strings they take several times their length. A multiple of the 65,536 that HDF5 converts at a
+# time: the file then has the bytes that it has where they are written at once.
+IDS_AT_ONCE = 2**18
 
 
 def lay_out(
@@ -28,14 +31,16 @@ def lay_out(
     """Create a result file that is complete but for the values of its datasets.
 
     Args:
-        ids: (N,) names of the rows.
+        ids: (N,) names of the rows; a list, or a column of Arrow.
         lengths: (N,) letters of each.
         token_counts: (N,) content tokens of each: rows in a dataset that is per token.
         attributes: root attributes.
     """
     with h5py.File(path, "w") as file:
         _preallocate(path, ids)
-        file.create_dataset("ids", data=np.array(ids, dtype=object), dtype=STRINGS)
+        stored = file.create_dataset("ids", len(ids), STRINGS)
+        for start, block in _blocks(ids):
+            stored[start : start + len(block)] = block
         file.create_dataset("lengths", data=np.asarray(lengths, dtype=np.int64))
         if any(dataset.is_per_token for dataset in datasets):
             file.create_dataset("offsets", data=offsets(token_counts))
@@ -86,9 +91,15 @@ def _preallocated(count: int, id_bytes: float) -> int:
 
 def _preallocate(path: Path, ids: Sequence[str]) -> None:
     """Preallocate space for HDF5's own metadata: HDF5 can crash the process on a full disk."""
-    size = _preallocated(len(ids), sum(len(name.encode()) for name in ids))
+    size = _preallocated(len(ids), sum(len(name.encode()) for _, block in _blocks(ids) for name in block))
     with path.open("rb+") as file:
         os.posix_fallocate(file.fileno(), 0, size)
+
+
+def _blocks(ids: Sequence[str]) -> Iterator[tuple[int, np.ndarray]]:
+    """The first number and the ids of each block."""
+    for start in range(0, len(ids), IDS_AT_ONCE):
+        yield start, np.array(ids[start : start + IDS_AT_ONCE], dtype=object)
 
 
 def contiguous() -> h5py.h5p.PropDCID:

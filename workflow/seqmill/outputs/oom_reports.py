@@ -1,8 +1,9 @@
 """The out-of-memory diagnoses of a run's shards: read, summed up for people, and put away."""
 
 import shutil
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jsonschema
 import pandas as pd
@@ -11,6 +12,9 @@ from seqmill.errors import UserError
 from seqmill.files import read_json
 from seqmill.outputs.names import OOM
 from seqmill.units import GIB
+
+if TYPE_CHECKING:
+    from jsonschema.protocols import Validator
 
 SCHEMA = Path(__file__).resolve().parents[1] / "schemas/oom.schema.json"
 
@@ -65,9 +69,16 @@ def _read(folder: Path) -> dict[str, Any]:
     path = folder / OOM
     try:
         content = read_json(path)
-        jsonschema.validate(content, read_json(SCHEMA))
+        _validator().validate(content)
     except (ValueError, jsonschema.ValidationError):
         raise UserError(
             f"{path}: is damaged or of another version; remove {folder} and run the same command again"
         ) from None
     return content
+
+
+@cache
+def _validator() -> "Validator":
+    """Made once for all shards, as checking the schema itself takes longest."""
+    schema = read_json(SCHEMA)
+    return jsonschema.validators.validator_for(schema)(schema)

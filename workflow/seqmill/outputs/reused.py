@@ -16,6 +16,7 @@ from seqmill.outputs.earlier import attributes_of, located, refuse_other_setting
 from seqmill.outputs.embedding_file import METADATA, EmbeddingFile
 from seqmill.outputs.names import INDEX, META
 from seqmill.outputs.opening import opened
+from seqmill.outputs.source import Source
 
 COLUMNS = ["id", "length", "sequence_sha256"]
 # What helps where an earlier result is no longer what it was when the shards were made.
@@ -44,24 +45,21 @@ def places(paths: Sequence[Path]) -> pd.DataFrame:
     return found[~found.index.duplicated()]
 
 
-def sources(records: pd.DataFrame, like: EmbeddingFile) -> list[EmbeddingFile]:
-    """The earlier results that some records are taken from, opened, in the order of their first records.
+def sources(records: pd.DataFrame, like: Source) -> list[Source]:
+    """The earlier results that some records are taken from, in the order of their first records.
 
     Args:
-        records: their hashes, rows and REUSED_FROM; without that column none is reused.
+        records: their hashes, rows and REUSED_FROM.
         like: a file of the run's own, whose model and settings they must have.
 
     Raises:
         UserError: one is not there, is damaged, was made with other settings, or has changed since the shards were made.
     """
-    if REUSED_FROM not in records:
-        return []
     wanted, files = attributes_of(like), []
-    for path in records[REUSED_FROM].dropna().unique():
-        file = verified(*located([path]), wanted, like.datasets)
-        files.append(file)
-        own = records[taken_from(records, path)]
-        hashes, rows = sequence_hashes(file).to_numpy(), own["row"].to_numpy()
+    for path, own in records.groupby(REUSED_FROM, sort=False):
+        with verified(*located([path]), wanted, like.datasets) as file:
+            files.append(Source(file))
+            hashes, rows = sequence_hashes(file).to_numpy(), own["row"].to_numpy()
         if rows.max() >= len(hashes) or not np.array_equal(hashes[rows], own["sequence_sha256"].to_numpy()):
             raise UserError(f"reuse: {path}: holds other sequences than when the shards were made; {ANEW}")
     return files
@@ -105,11 +103,6 @@ def sequence_hashes(file: EmbeddingFile) -> pd.Series:
             "together"
         )
     return table["sequence_sha256"]
-
-
-def taken_from(records: pd.DataFrame, path: Path | str) -> np.ndarray:
-    """(N,) bool, whether each of some records is taken from an earlier result."""
-    return records[REUSED_FROM].eq(str(path)).fillna(False).to_numpy(dtype=bool)
 
 
 def _compare_checksums(file: EmbeddingFile, attributes: Mapping[str, Any]) -> None:

@@ -11,11 +11,13 @@ import pandas as pd
 
 from seqmill.errors import UserError
 from seqmill.files import write_atomically
-from seqmill.inputs.rounds import ELSEWHERE, distinct
 from seqmill.outputs import balance, meta, partial
+from seqmill.outputs.datasets import Dataset
 from seqmill.outputs.embedding_file import METADATA, MODULUS, Damaged, EmbeddingFile
-from seqmill.outputs.meta import AGAIN, Unusable
+from seqmill.outputs.expected import Expected
+from seqmill.outputs.meta import Unusable
 from seqmill.outputs.names import EMBEDDINGS
+from seqmill.outputs.source import Block, Source
 from seqmill.units import GIB
 
 Meta = dict[str, Any]
@@ -34,7 +36,7 @@ def check(folders: list[Path], records: Sequence[Path]) -> pd.DataFrame:
     Raises:
         UserError: a shard is missing, damaged, of other sequences, or made with another model or settings.
     """
-    own = folders[-(len(folders) // len(records)) :]
+    own = dict.fromkeys(folders[-(len(folders) // len(records)) :])
     metas = inspect(folders, records, lambda file, found: file.path.parent in own and verify_values(file, found))
     summary = pd.DataFrame([_summarise(folder, metas[folder]) for folder in own])
     return summary.join(balance.seconds([metas[folder] for folder in own]))
@@ -53,8 +55,7 @@ def inspect(
     Raises:
         UserError: see `check`.
     """
-    expected = _expected(records, len(folders) // len(records)).sort_values(["shard", "row"])
-    of_shard = dict(iter(expected.groupby("shard")))
+    expected = Expected(records, len(folders) // len(records))
     metas: dict[Path, Meta] = {}
     unusable: dict[Path, str] = {}
     for number, folder in enumerate(folders):
@@ -64,33 +65,12 @@ def inspect(
             with _opened(folder / EMBEDDINGS) as file:
                 if problem := differs(found, METADATA, file.metadata_checksum()):
                     raise Unusable(problem)
-                _refuse_other_sequences(file, of_shard.get(number, expected[:0]))
+                expected.refuse_others(file, number)
                 verify(file, found)
         except Unusable as problem:
             unusable[folder] = str(problem)
     remove_unusable(unusable, len(folders))
     return metas
-
-
-def _expected(records: Sequence[Path], shards: int) -> pd.DataFrame:
-    """The distinct sequences in the shards of all rounds, with `shard` counted on from round to round.
-
-    Args:
-        shards: of each round.
-
-    Raises:
-        UserError: the records are damaged or name more shards.
-    """
-    tables = []
-    for number, path in enumerate(records):
-        table = distinct(path, number + 1)
-        if (largest := table["shard"].max()) >= shards:
-            raise UserError(
-                f"{path}: assigns sequences to shard {largest}, but {shards} folders were given for it; give all"
-            )
-        own = table[table["shard"] != ELSEWHERE]
-        tables.append(own.assign(shard=own["shard"] + number * shards))
-    return pd.concat(tables)
 
 
 def remove_unusable(unusable: dict[Path, str], count: int) -> None:
@@ -110,36 +90,38 @@ def remove_unusable(unusable: dict[Path, str], count: int) -> None:
     )
 
 
-def _refuse_other_sequences(file: EmbeddingFile, expected: pd.DataFrame) -> None:
-    hashes, lengths = expected["sequence_sha256"].to_numpy(), expected["length"].to_numpy()
-    if not (np.array_equal(file.ids(), hashes) and np.array_equal(file.lengths, lengths)):
-        raise UserError(f"{file.path}: holds other sequences than this shard of the input; {AGAIN}")
-
-
 def verify_values(file: EmbeddingFile, found: Meta) -> None:
     """Compare all values with their checksums.
 
     Raises:
         Unusable: they are missing, damaged or not finite.
     """
+    source = Source(file)
     for name in found["datasets"]:
         if name not in file.extents:
             raise Unusable(f"embeddings.h5 is damaged ({name} is missing)")
-        checksum, sizes = 0, np.diff(file.starts(name))
-        for rows, values in file.blocks(name, np.arange(len(file.lengths))):
-            checksum += file.checksum_of(name, rows, values)
-            if (bad := first_not_finite(values, sizes[rows])) is not None:
-                raise Unusable(not_finite(name, rows[bad]))
+        checksum = 0
+        try:
+            for block in source.blocks(name, np.arange(source.count)):
+                checksum += block.checksum()
+                if (bad := first_not_finite(block, file.extents[name].dataset)) is not None:
+                    raise Unusable(not_finite(name, bad))
+        except Damaged as error:
+            raise Unusable(f"embeddings.h5 is damaged ({error})") from None
         if problem := differs(found, name, checksum):
             raise Unusable(problem)
 
 
-def first_not_finite(values: np.ndarray, sizes: np.ndarray) -> int | None:
-    """Which of some sequences, with so many rows each in `values`, is the first with NaN or infinity; None for none."""
-    if all_finite(values):
+def first_not_finite(block: Block, dataset: Dataset) -> int | None:
+    """The first row of a block's sequences whose values have NaN or infinity among them; None for none."""
+
+    def is_finite(content: np.ndarray) -> bool:
+        return all_finite(content.view(dataset.dtype))
+
+    if is_finite(block.content):
         return None
-    row = np.flatnonzero(~np.isfinite(values).all(axis=1))[0]
-    return int(np.searchsorted(np.cumsum(sizes), row, side="right"))
+    places = zip(block.rows.tolist(), block.begins.tolist(), block.ends.tolist(), strict=True)
+    return next((row for row, begin, end in places if not is_finite(block.content[begin:end])), None)
 
 
 def all_finite(values: np.ndarray) -> bool:
