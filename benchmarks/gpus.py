@@ -1,4 +1,4 @@
-"""One to all GPUs of a machine: the whole workflow through Snakemake on the same input, one shard per GPU.
+"""One to all GPUs of a machine: the whole workflow through Snakemake on the same input, one shard per GPU or several.
 
 Each run has a folder of its own and a model with random weights. The steady state is the sum of the shards' rates; the
 makespan is from the first embed job's start to the last one's end, held against the mean of the jobs.
@@ -24,13 +24,13 @@ from bench import START
 from common import ROOT, read_proteins, report, write_shard
 
 
-def run(gpus: int, fasta: Path, model: Path, pooling: str, folder: Path) -> dict[str, Any]:
-    """The workflow on the first `gpus` GPUs; one row of the table."""
+def run(gpus: int, shards: int, fasta: Path, model: Path, pooling: str, folder: Path) -> dict[str, Any]:
+    """The workflow on the first `gpus` GPUs, with so many shards for each; one row of the table."""
     folder.mkdir()
     config = {
         "fasta": str(fasta),
         "model": {"name": str(model), "pooling": pooling},
-        "shards": gpus,
+        "shards": gpus * shards,
         "results": {"figures": False},
         "performance": {"gpus": gpus, "pin_memory": pooling == "residues"},
     }
@@ -42,24 +42,35 @@ def run(gpus: int, fasta: Path, model: Path, pooling: str, folder: Path) -> dict
     done = subprocess.run(command, env=os.environ | visible, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{gpus} GPUs: {(done.stdout + done.stderr)[-1500:]}")
-    return figures(folder, gpus, pooling) | {"whole_run_s": round(time.perf_counter() - begun, 1)}
+    row = figures(folder, gpus, shards, pooling) | {"whole_run_s": round(time.perf_counter() - begun, 1)}
+    busy = row.pop("busy_s")
+    beyond = (row["makespan_s"] - busy) / shards
+    return row | {"beyond_work_s": round(beyond, 2), "whole_run_to_steady": round(row["whole_run_s"] / busy, 3)}
 
 
-def figures(folder: Path, gpus: int, pooling: str) -> dict[str, Any]:
+def figures(folder: Path, gpus: int, shards: int, pooling: str) -> dict[str, Any]:
     """What the shards say of themselves."""
     metas = [json.loads(path.read_text()) for path in sorted(folder.glob("results/embed/*/meta.json"))]
     tables = [pd.read_csv(path, sep="\t") for path in folder.glob("logs/embed/*.benchmark.tsv")]
-    assert len(metas) == gpus == len({meta["device_uuid"] for meta in metas})
+    devices = [meta["device_uuid"] for meta in metas]
+    assert len(metas) == gpus * shards
+    assert len(set(devices)) == gpus
     timings = [meta["timings"] for meta in metas]
     begun, ended = ([datetime.datetime.fromisoformat(meta[key]) for meta in metas] for key in ("started", "created"))
     seconds = [(end - begin).total_seconds() for begin, end in zip(begun, ended, strict=True)]
     makespan = (max(ended) - min(begun)).total_seconds()
     written = sum(path.stat().st_size for path in folder.glob("results/embed/*/embeddings.h5"))
-    steady = max(t["steady_s"] for t in timings)
+    # Of each GPU, one shard after the other.
+    steady = pd.Series([t["steady_s"] for t in timings]).groupby(devices).sum()
+    residues = pd.Series([meta["residues"] for meta in metas]).groupby(devices).sum()
+    rules = {
+        path.name.split(".")[0]: pd.read_csv(path, sep="\t")["s"].sum() for path in folder.glob("logs/*.benchmark.tsv")
+    }
     return {
         "pooling": pooling,
         "gpus": gpus,
-        "steady_residues_per_s": round(sum(m["residues"] / t["steady_s"] for m, t in zip(metas, timings, strict=True))),
+        **({"shards_per_gpu": shards} if shards > 1 else {}),
+        "steady_residues_per_s": round((residues / steady).sum()),
         "steady_s": [round(t["steady_s"], 1) for t in timings],
         "gpu_idle": round(max(t["gpu_idle_s"] / t["steady_s"] for t in timings), 4),
         "start_s": [round(sum(t[part] for part in START), 1) for t in timings],
@@ -67,7 +78,9 @@ def figures(folder: Path, gpus: int, pooling: str) -> dict[str, Any]:
         "makespan_s": round(makespan, 1),
         "makespan_to_mean": round(makespan / (sum(seconds) / gpus), 3),
         "cpus_per_gpu": round(sum(t["cpu_time"].sum() for t in tables) / sum(t["s"].sum() for t in tables), 2),
-        "written_GB_per_s": round(written / 1e9 / steady, 2),
+        "written_GB_per_s": round(written / 1e9 / steady.max(), 2),
+        "rules_s": {rule: round(seconds, 1) for rule, seconds in rules.items()},
+        "busy_s": float(steady.max()),
         "batch_size": [meta["settings"]["batch_size"] for meta in metas],
     }
 
@@ -78,6 +91,13 @@ def main() -> None:
     add("--fasta", type=Path, required=True)
     add("--model", default="650M", help="size drawn at random, or a folder [%(default)s]")
     add("--gpus", type=int, nargs="+", default=[1, 2, 4, 8], help="how many; those beyond the machine's are left out")
+    add(
+        "--shards",
+        type=int,
+        nargs="+",
+        default=[1],
+        help="how many for each GPU; more than one on all GPUs only [%(default)s]",
+    )
     add("--pooling", nargs="+", default=["mean", "residues"])
     add("--cut", type=int, default=110, help="take so many residues of each protein [%(default)s]")
     add(
@@ -101,13 +121,14 @@ def main() -> None:
             torch.cuda.empty_cache()
         for pooling, repeats in zip(args.pooling, args.repeats, strict=True):
             fasta = write_shard(proteins, repeats, folder / f"{pooling}.fasta")
-            for gpus in sorted((n for n in args.gpus if n <= present), reverse=True):
-                results = folder / f"{pooling}_{gpus}"
+            numbers = sorted((n for n in args.gpus if n <= present), reverse=True)
+            for gpus, shards in [(n, s) for n in numbers for s in args.shards if s == 1 or n == numbers[0]]:
+                results = folder / f"{pooling}_{gpus}_{shards}"
                 rows.append(
                     {
                         "model": args.model,
                         "records": repeats * len(proteins),
-                        **run(gpus, fasta, model, pooling, results),
+                        **run(gpus, shards, fasta, model, pooling, results),
                     }
                 )
                 print(rows[-1], flush=True)
