@@ -129,6 +129,9 @@ def of_gpus(result: dict[str, Any], samples: dict[str, np.ndarray], disk: float)
     lengths = np.minimum(samples[stem(result["fasta"])], result["cut"])
     alone = {tuple(row[name] for name in ALIKE): row for row in result["rows"] if row["gpus"] == 1}
     for row in result["rows"]:
+        if row.get("shards_per_gpu", 1) > 1:
+            # What further shards take is no matter of this model, which starts a job for each.
+            continue
         model, pooling, gpus = outlined(row["model"]), [row["pooling"]], row["gpus"]
         made = workload(lengths, model, gpus, row["records"])
         on = device(result["device"], model, gpus)

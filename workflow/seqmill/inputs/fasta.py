@@ -11,8 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
-from Bio.SeqIO.FastaIO import SimpleFastaParser
-
 from seqmill.errors import UserError
 from seqmill.inputs.alphabet import Alphabet
 from seqmill.inputs.ids import with_own_ids
@@ -76,6 +74,9 @@ def read_record(content: bytes, path: Path, alphabet: Alphabet, invalid: str) ->
 
 
 def _records(handle: TextIO, path: Path, alphabet: Alphabet, invalid: str) -> Iterator[Record]:
+    # Only here: who reads verified shards, or in columns, need not wait for all that it imports.
+    from Bio.SeqIO.FastaIO import SimpleFastaParser
+
     starts: deque[int] = deque()
     for title, letters in SimpleFastaParser(_watch(handle, path, starts)):
         yield _record(title, letters, path, starts.popleft(), alphabet, invalid)
