@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks/results"
 BEGIN, END = "<!-- speed: written by benchmarks/table.py -->\n", "<!-- speed: end -->\n"
@@ -31,15 +33,16 @@ NAMES = {
     "ankh-base": "Ankh base",
 }
 PARTS = {
+    "python_s": "Python",
     "import_s": "importing PyTorch",
-    "read_s": "reading the FASTA",
-    "device_s": "starting the GPU and measuring its ceiling",
-    "load_s": "loading weights and FlashAttention-2",
-    "compile_s": "compiling kernels, some of them cached",
+    "read_s": "reading the shard",
+    "device_s": "starting the GPU, its ceiling",
+    "load_s": "loading weights, compiling beside it",
+    "compile_s": "waiting for kernels",
     "measure_s": "measuring memory and batch sizes",
-    "first_batch_s": "first batch, reader processes included",
+    "first_batch_s": "first batch, reader processes",
 }
-STARTED = "2026-11-22_h200_engine_650M.json"
+STARTED = "2026-11-26_h100_starts.json"
 INPUTS = {
     "uniref90_10000": "UniRef90 sample",
     "stability_53614": "53,614 proteins of 43-50 residues",
@@ -128,12 +131,22 @@ def tables() -> Iterator[str]:
         yield from (row(found, peer, sustained, highest) for found in run["rows"])
         yield ""
     yield from family_table()
-    started = next(r for r in load(STARTED)["rows"] if "start" in r)
-    yield f"From the start of the process to the first finished batch ({started['model']}, {shown_input(started['input'])}), seconds:"
+    yield from start_table()
+
+
+def start_table() -> Iterator[str]:
+    """From process start to the first finished batch, this version and the one before it: medians of the runs."""
+    run = load(STARTED)
+    yield f"**From the start of a job to its first finished batch**, seconds ({run['device'].split(',')[0]}, PyTorch {run['versions']['torch']};"
+    yield f"[all runs](benchmarks/results/{STARTED})):"
     yield ""
-    yield "| " + " | ".join([*(PARTS[part] for part in started["start"]), "in all"]) + " |"
-    yield "|---" * (len(started["start"]) + 1) + "|"
-    yield "| " + " | ".join([*(f"{s:.1f}" for s in started["start"].values()), f"{started['start_s']:.1f}"]) + " |"
+    yield "| model | kernels | version | " + " | ".join(PARTS.values()) + " | in all |"
+    yield "|---" * (len(PARTS) + 4) + "|"
+    table = pd.DataFrame(run["rows"])
+    for (model, kernels), rows in table.groupby(["model", "kernels"], sort=False):
+        for name, version in (("theirs", "before"), ("ours", "this one")):
+            medians = rows.loc[rows["version"] == name, [*PARTS, "first_batch_after_s"]].median()
+            yield "| " + " | ".join([model, kernels, version, *(f"{seconds:.1f}" for seconds in medians)]) + " |"
 
 
 def updated(readme: str) -> str:

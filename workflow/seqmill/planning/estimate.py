@@ -13,12 +13,12 @@ from seqmill.planning.workload import Workload
 # Results that one job writes, at the pace of a good disk; slower ones make storing every residue's state take longer.
 WRITTEN_PER_S = 0.8e9
 # The steps without a GPU, on one core: sharding a record; checking and merging one, and the bytes of its results. With the
-# following, 25 s of 27 and 39 of 40 that two runs of one GPU took besides embedding (benchmarks/results/2026-11-26_4xh100_gpus.json).
-SHARD_S, MERGE_S, MERGED_PER_S = 12e-6, 8e-6, 0.5e9
+# following, 14 s of 14 and 30 of 30 that two runs of one GPU took besides embedding (benchmarks/results/2026-11-26_2xh100_gpus.json).
+SHARD_S, MERGE_S, MERGED_PER_S = 8e-6, 4e-6, 0.75e9
 # Of Snakemake and the processes that it starts.
-STEPS_S = 10.0
+STEPS_S = 9.0
 # An embed job reads its sequences before anything else, each in so many seconds.
-READ_S = 10e-6
+READ_S = 1.5e-6
 # Tokens of a batch where it is left to seqmill.
 BATCH_TOKENS, CPU_BATCH_TOKENS = 32_768, 2_048
 # CUDA's context, and kernels.
