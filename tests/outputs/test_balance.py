@@ -39,8 +39,10 @@ def test_check_has_both_of_new_shards_and_takes_those_of_older_versions(copied_r
     assert [one["tokens"] for one in found] == [one["residues"] + 2 * one["sequences"] for one in found]
     assert all(one["tokens"] < one["predicted_cost"] < 1.5 * one["tokens"] for one in found)
     table = copied_run.check()
-    assert table["predicted_s"].sum() == pytest.approx(table["measured_s"].sum(), abs=0.02)
-    assert table["predicted_s"][0] / table["predicted_s"].sum() == pytest.approx(costs[0] / sum(costs), abs=0.05)
+    # Rounded to hundredths, of which so few sequences take but some.
+    together = sum(one["timings"]["steady_s"] for one in found)
+    assert table["predicted_s"].tolist() == pytest.approx([cost / sum(costs) * together for cost in costs], abs=0.006)
+    assert table["measured_s"].tolist() == pytest.approx([one["timings"]["steady_s"] for one in found], abs=0.006)
     for part in copied_run.parts:
         damage.remove_from_meta(part, "predicted_cost", "tokens", "tokens_squared")
         damage.edit_meta(part)

@@ -82,6 +82,22 @@ def test_shards_of_a_gpu_share_a_row_unless_they_ran_at_once():
     assert planned.busy == pytest.approx(4 * 125 / (3 * 305))
 
 
+def test_a_job_that_stood_by_begins_when_the_device_is_its_own():
+    """So that two jobs of one GPU, one behind the other, are in one row."""
+    started = "2026-11-20T10:00:00+00:00"
+    first, second = meta() | {"started": started}, meta() | {"started": started}
+    second["timings"] |= {"wait_s": 121.0}
+    one, two = shards.of(first, "0"), shards.of(second, "1")
+    assert two.started - one.started == 5 + 1 + 121
+    assert (one.duration, two.duration) == pytest.approx((125, 119))
+    assert two.starting == pytest.approx(14)
+    assert timeline.plan([one, two]).rows == ["GPU-0"]
+    brief = meta() | {"started": started}
+    brief["timings"] |= {"wait_s": 0.1}
+    assert shards.of(brief, "2").started == one.started
+    assert shards.of(brief, "2").duration == pytest.approx(125.1)
+
+
 def test_days_in_which_nothing_ran_are_left_out():
     found = [shards.of(meta(created=f"2026-11-{day}T10:00:00+00:00"), day) for day in ("22", "20")]
     planned = timeline.plan(found)

@@ -22,6 +22,8 @@ STARTING = {
     "compile_s": "trying out and compiling kernels",
     "measure_s": "measuring batch sizes",
 }
+# A job that waited so long for its device stood by.
+STOOD_BY_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Shard:
         device: its name and memory, in words.
         place: which of all devices: the GPU's identifier, or the machine where the CPU computed.
         is_gpu: whether it was a GPU.
-        started: seconds since 1970.
+        started: seconds since 1970; of a job that stood by, when the device was its own.
         parts: name in words and seconds of each part of the job, in order; they add up to its duration.
         waits: what the host's clock or the GPU's say of waiting, where known; not part of the sum.
         memory: weights, peaks and what there is, by the names of meta.json, where known.
@@ -90,18 +92,25 @@ def _read(folder: Path) -> Shard:
 def of(found: dict[str, Any], name: str) -> Shard:
     """The shard that a meta.json tells of."""
     timings, is_gpu = found["timings"], found["device_uuid"] is not None
-    parts = _parts(timings, is_gpu)
+    stood_by = _stood_by(timings)
+    parts = _parts({name: taken for name, taken in timings.items() if name not in stood_by}, is_gpu)
     return Shard(
         name=name,
         device=found["device"],
         place=found["device_uuid"] or found.get("host") or "CPU",
         is_gpu=is_gpu,
-        started=_started(found, sum(parts.values())),
+        started=_started(found, sum(parts.values())) + sum(stood_by.values()),
         parts=parts,
         waits=_waits(timings, is_gpu),
         memory=_memory(found),
         meta=found,
     )
+
+
+def _stood_by(timings: dict[str, float]) -> dict[str, float]:
+    """What a job did while others computed on its device: it begins in the pictures when the device was its own."""
+    names = ("import_s", "read_s", "wait_s")
+    return {name: timings[name] for name in names} if timings.get("wait_s", 0.0) >= STOOD_BY_S else {}
 
 
 def _name(folder: Path) -> str:
