@@ -40,9 +40,9 @@ class Places:
         rounds = None if number is None else np.append(known["round"].to_numpy(np.int64), np.full(len(row), number))
         if REUSED_FROM not in known:
             return cls(*both, rounds, None)
-        reused = pa.concat_arrays(
-            [pa.array(known[REUSED_FROM], pa.large_string(), from_pandas=True), pa.nulls(len(row), pa.large_string())]
-        )
+        # By way of objects: a column of text that was put together from several tables is in chunks.
+        names = pa.array(known[REUSED_FROM].to_numpy(object), pa.large_string(), from_pandas=True)
+        reused = pa.concat_arrays([names, pa.nulls(len(row), pa.large_string())])
         return cls(*both, rounds, reused)
 
 
