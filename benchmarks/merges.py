@@ -27,11 +27,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from common import ROOT, report
 
+from seqmill.files import sha256
 from seqmill.inputs import sha256sums
-from seqmill.inputs.shards import TEXT
 from seqmill.outputs import meta
 from seqmill.outputs.datasets import Dataset
 from seqmill.outputs.embedding_file import METADATA, EmbeddingFile, cut
+from seqmill.outputs.index import TEXT
 from seqmill.outputs.layout import lay_out
 
 MODEL = ROOT / "resources/esm2_t6_3M_demo"
@@ -94,7 +95,7 @@ def write_records(folder: Path, records: int, lengths: np.ndarray, hashes: np.nd
         writer = writer or pq.ParquetWriter(folder / "records.parquet", found.schema)
         writer.write_table(found)
     writer.close()
-    sha256sums.write(folder, ["records.parquet"])
+    sha256sums.write(folder, {"records.parquet": sha256(folder / "records.parquet")})
 
 
 def write_shard(

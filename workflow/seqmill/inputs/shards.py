@@ -15,8 +15,6 @@ from seqmill.inputs.distinct import Distinct, Samples, find_distinct
 from seqmill.inputs.records import Places
 from seqmill.inputs.rounds import PLACE, RECORDS, REUSED_FROM
 
-# Text of which some may be missing: pandas 3 calls it str, pandas 2 would write "None" for it.
-TEXT = pd.StringDtype(na_value=np.nan)
 # Sequences that are assigned at once.
 AT_ONCE = 2**20
 

@@ -9,7 +9,9 @@ import pandas as pd
 from seqmill.files import write_atomically
 from seqmill.inputs.rounds import REUSED_FROM
 from seqmill.inputs.sequences import Sequences
-from seqmill.inputs.shards import TEXT
+
+# Text of which some may be missing: pandas 3 calls it str, pandas 2 would write "None" for it.
+TEXT = pd.StringDtype(na_value=np.nan)
 
 COLUMNS = ["id", "length", "sequence_sha256", "duplicate_of", "residues_replaced", "description", "renamed_from"]
 

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -13,6 +12,7 @@ from seqmill.inputs import hexadecimal, record_table
 from seqmill.inputs.record import HASH
 from seqmill.inputs.rounds import REUSED_FROM
 from seqmill.outputs.datasets import EMBEDDED, WINDOWS
+from seqmill.outputs.index import TEXT
 
 COLUMNS = ["id", "length", HASH, "shard", "row", "duplicate_of", "residues_replaced"]
 # Version 0.1 had no such columns in its table of records.
@@ -23,8 +23,6 @@ COLUMNS += ["round"]
 COLUMNS += [WINDOWS, EMBEDDED]
 # Where earlier results are reused: the one that the sequence is taken from, in which `row` counts; then `shard` is -1.
 COLUMNS += [REUSED_FROM]
-# Text of which some may be missing: pandas 3 calls it str, pandas 2 would write "None" for it.
-TEXT = pd.StringDtype(na_value=np.nan)
 # Of some rows pandas tells the types of all.
 EXAMPLES = 1000
 
