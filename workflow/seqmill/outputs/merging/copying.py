@@ -16,7 +16,7 @@ from seqmill.outputs.merging.scatter import Scatter
 from seqmill.outputs.names import EMBEDDINGS
 
 # For the values that wait for their places: at most this, and at most such a part of what this process may use.
-MEMORY_BYTES = 3 * 2**29
+MEMORY_BYTES = 2**31
 MEMORY_SHARE = 0.25
 
 
