@@ -99,6 +99,27 @@ def reports_full_disk(folder: Path) -> Iterator[None]:
         raise
 
 
+def write_at(descriptor: int, content: memoryview, position: int, folder: Path) -> None:
+    """Write all bytes to a place in an open file of `folder`.
+
+    Raises:
+        UserError: the disk is full.
+    """
+    while content:
+        with reports_full_disk(folder):
+            written = os.pwrite(descriptor, content, position)
+        position, content = position + written, content[written:]
+
+
+def read_at(descriptor: int, buffer: memoryview, position: int) -> bool:
+    """Fill a buffer of bytes from a place in an open file; whether the file went on so far."""
+    while buffer:
+        if not (count := os.preadv(descriptor, [buffer], position)):
+            return False
+        position, buffer = position + count, buffer[count:]
+    return True
+
+
 def sha256(path: Path) -> str:
     """SHA-256 of a file, hexadecimal."""
     with path.open("rb") as handle:

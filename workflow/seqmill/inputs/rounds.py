@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from seqmill.errors import UserError
@@ -79,15 +78,7 @@ def distinct(path: Path, number: int) -> pd.DataFrame:
 
 def read_records(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
     """The table of records, with the hashes as hexadecimal digits; of these columns, as far as it has them, or all."""
-    table = hexadecimal.with_text(_read(path, columns)).to_pandas()
-    return table.astype({REUSED_FROM: "string"}) if REUSED_FROM in table else table
-
-
-def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """The same with the hashes as 32 bytes, which is half as large."""
-    return hexadecimal.with_bytes(_read(path, columns))
-
-
-def _read(path: Path, columns: Sequence[str] | None) -> pa.Table:
     stored = pq.read_schema(path).names
-    return pq.read_table(path, columns=None if columns is None else [name for name in columns if name in stored])
+    wanted = None if columns is None else [name for name in columns if name in stored]
+    table = hexadecimal.with_text(pq.read_table(path, columns=wanted)).to_pandas()
+    return table.astype({REUSED_FROM: "string"}) if REUSED_FROM in table else table

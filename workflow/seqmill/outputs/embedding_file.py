@@ -16,7 +16,7 @@ import numpy as np
 import xxhash
 
 from seqmill.errors import UserError, first_line
-from seqmill.files import reports_full_disk
+from seqmill.files import read_at, write_at
 from seqmill.outputs.datasets import Dataset
 from seqmill.outputs.layout import offsets
 
@@ -131,11 +131,8 @@ class EmbeddingFile:
     def _write(self, name: str, row: int, values: np.ndarray) -> None:
         extent = self.extents[name]
         position = extent.offset + int(row) * extent.dataset.row_bytes
-        left = memoryview(np.ascontiguousarray(values, extent.dataset.dtype)).cast("B")
-        while left:
-            with reports_full_disk(self.path.parent):
-                written = os.pwrite(self.descriptor, left, position)
-            position, left = position + written, left[written:]
+        content = memoryview(np.ascontiguousarray(values, extent.dataset.dtype)).cast("B")
+        write_at(self.descriptor, content, position, self.path.parent)
 
     def sync(self) -> None:
         """Wait until what was written is on the disk."""
@@ -154,12 +151,9 @@ class EmbeddingFile:
             UserError: the file was cut off since it was opened.
         """
         values = np.empty((last - first, dataset.width), dataset.dtype)
-        left = memoryview(values.reshape(-1).view(np.uint8))
         position = self.extents[dataset.name].offset + first * dataset.row_bytes
-        while left:
-            if not (count := os.preadv(self.descriptor, [left], position)):
-                raise UserError(f"{self.path}: ends too early; copy the result again")
-            position, left = position + count, left[count:]
+        if not read_at(self.descriptor, memoryview(values.reshape(-1).view(np.uint8)), position):
+            raise UserError(f"{self.path}: ends too early; copy the result again")
         return values
 
     def blocks(self, name: str, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:

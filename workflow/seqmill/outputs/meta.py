@@ -4,21 +4,17 @@ import hashlib
 import json
 import logging
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from seqmill.errors import UserError
 from seqmill.files import read_json, write_json
 from seqmill.inputs.windows import FULL
 from seqmill.outputs.names import META
-
-if TYPE_CHECKING:
-    from jsonschema.protocols import Validator
+from seqmill.outputs.schemas import validator
 
 log = logging.getLogger(__name__)
 
-SCHEMA = Path(__file__).resolve().parents[1] / "schemas/meta.schema.json"
 AGAIN = "run again with --forcerun embed"
 # What the fingerprint is taken of, and what each is called in a message.
 FINGERPRINT = {
@@ -97,19 +93,9 @@ def read(folder: Path) -> dict[str, Any]:
         raise Unusable(f"{META} is damaged") from None
     if not isinstance(meta, dict) or (CHECKSUM in meta and not _is_intact(meta)):
         raise Unusable(f"{META} is damaged")
-    if not _validator().is_valid(meta):
+    if not validator("meta").is_valid(meta):
         raise UserError(f"{path}: was written by another version of seqmill; {AGAIN}")
     return meta
-
-
-@cache
-def _validator() -> "Validator":
-    """Made once for all shards: checking the schema itself takes fifty times as long as a shard's meta.json."""
-    # Only here: embed jobs write and need not wait for it.
-    import jsonschema
-
-    schema = read_json(SCHEMA)
-    return jsonschema.validators.validator_for(schema)(schema)
 
 
 def refuse_other_settings(folder: Path, meta: dict[str, Any], first: Path, reference: dict[str, Any]) -> None:

@@ -1,22 +1,16 @@
 """The out-of-memory diagnoses of a run's shards: read, summed up for people, and put away."""
 
 import shutil
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import jsonschema
 import pandas as pd
 
 from seqmill.errors import UserError
 from seqmill.files import read_json
 from seqmill.outputs.names import OOM
+from seqmill.outputs.schemas import validator
 from seqmill.units import GIB
-
-if TYPE_CHECKING:
-    from jsonschema.protocols import Validator
-
-SCHEMA = Path(__file__).resolve().parents[1] / "schemas/oom.schema.json"
 
 
 def collect(folders: list[Path], destination: Path) -> None:
@@ -69,16 +63,8 @@ def _read(folder: Path) -> dict[str, Any]:
     path = folder / OOM
     try:
         content = read_json(path)
-        _validator().validate(content)
-    except (ValueError, jsonschema.ValidationError):
-        raise UserError(
-            f"{path}: is damaged or of another version; remove {folder} and run the same command again"
-        ) from None
+    except ValueError:
+        content = None
+    if not validator("oom").is_valid(content):
+        raise UserError(f"{path}: is damaged or of another version; remove {folder} and run the same command again")
     return content
-
-
-@cache
-def _validator() -> "Validator":
-    """Made once for all shards, as checking the schema itself takes longest."""
-    schema = read_json(SCHEMA)
-    return jsonschema.validators.validator_for(schema)(schema)

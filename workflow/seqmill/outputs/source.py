@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from seqmill.files import read_at
 from seqmill.outputs.embedding_file import Damaged, EmbeddingFile, cut, sequence_checksum
 from seqmill.outputs.layout import offsets
 
@@ -115,13 +116,7 @@ class Source:
         places = offsets(lasts - firsts)
         content = np.empty(places[-1], np.uint8)
         for first, start, stop in zip(firsts.tolist(), places.tolist(), places[1:].tolist(), strict=False):
-            self._fill(descriptor, content[start:stop], offset + first)
+            if not read_at(descriptor, memoryview(content[start:stop]), offset + first):
+                raise Damaged(f"{self.path.name} ends too early")
         moved = np.repeat(places[:-1] - firsts, np.diff([0, *breaks, len(rows)]))
         return Block(rows, begins + moved, ends + moved, content)
-
-    def _fill(self, descriptor: int, content: np.ndarray, position: int) -> None:
-        left = memoryview(content)
-        while left:
-            if not (count := os.preadv(descriptor, [left], position)):
-                raise Damaged(f"{self.path.name} ends too early")
-            position, left = position + count, left[count:]

@@ -6,12 +6,11 @@ the others in their own place in the file; at the end each region is read, put i
 read again is never read in small pieces, and nothing at all where everything fits in memory.
 """
 
-import os
 from pathlib import Path
 
 import numpy as np
 
-from seqmill.files import reports_full_disk
+from seqmill.files import read_at, write_at
 from seqmill.outputs.embedding_file import Extent, cut
 from seqmill.outputs.layout import offsets
 from seqmill.outputs.source import READ_BYTES
@@ -98,16 +97,8 @@ class Scatter:
         return np.take(rows, begins // dataset.row_bytes, axis=0, mode="clip").reshape(-1)
 
     def _write(self, place: int, content: np.ndarray) -> None:
-        position, left = self._extent.offset + place, memoryview(content)
-        while left:
-            with reports_full_disk(self._path.parent):
-                written = os.pwrite(self._descriptor, left, position)
-            position, left = position + written, left[written:]
+        write_at(self._descriptor, memoryview(content), self._extent.offset + place, self._path.parent)
 
     def _read(self, place: int, content: np.ndarray) -> None:
-        position, left = self._extent.offset + place, memoryview(content)
-        while left:
-            if not (count := os.preadv(self._descriptor, [left], position)):
-                # Values of a damaged source, which is reported at the end, never came.
-                return
-            position, left = position + count, left[count:]
+        # Values of a damaged source, which is reported at the end, never came.
+        read_at(self._descriptor, memoryview(content), self._extent.offset + place)
