@@ -1,7 +1,8 @@
 """One to all GPUs of a machine: the whole workflow through Snakemake on the same input, one shard per GPU or several.
 
-Each run has a folder of its own and a model with random weights. The steady state is the sum of the shards' rates; the
-makespan is from the first embed job's start to the last one's end, held against the mean of the jobs.
+Each run has a folder of its own and a model with random weights. A run of a small part of the input comes first and does
+not count: it compiles the kernels. The steady state is the sum of the shards' rates; the makespan is from the first embed
+job's start to the last one's end, held against the mean of the jobs.
 """
 
 import argparse
@@ -23,6 +24,9 @@ import yaml
 from bench import START
 from common import ROOT, read_proteins, report, write_shard
 
+# Proteins of the run that does not count.
+WARM_UP = 2_000
+
 
 def run(gpus: int, shards: int, fasta: Path, model: Path, pooling: str, folder: Path) -> dict[str, Any]:
     """The workflow on the first `gpus` GPUs, with so many shards for each; one row of the table."""
@@ -38,14 +42,32 @@ def run(gpus: int, shards: int, fasta: Path, model: Path, pooling: str, folder: 
     command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--directory", folder]
     command += ["--configfile", folder / "config.yaml", "--profile", ROOT / "profiles/local", "--quiet", "all"]
     visible = {"CUDA_VISIBLE_DEVICES": ",".join(map(str, range(gpus)))}
-    begun = time.perf_counter()
+    begun = time.time()
     done = subprocess.run(command, env=os.environ | visible, capture_output=True, text=True)
+    ended = time.time()
     if done.returncode:
         raise RuntimeError(f"{gpus} GPUs: {(done.stdout + done.stderr)[-1500:]}")
-    row = figures(folder, gpus, shards, pooling) | {"whole_run_s": round(time.perf_counter() - begun, 1)}
+    row = figures(folder, gpus, shards, pooling) | {"whole_run_s": round(ended - begun, 1)}
+    row["stages_s"] = stages(folder, begun, ended)
     busy = row.pop("busy_s")
     beyond = (row["makespan_s"] - busy) / shards
     return row | {"beyond_work_s": round(beyond, 2), "whole_run_to_steady": round(row["whole_run_s"] / busy, 3)}
+
+
+def stages(folder: Path, begun: float, ended: float) -> dict[str, float]:
+    """Seconds of each part of a whole run, one after the other; the first and the last hold Snakemake's own start and end."""
+    metas = [json.loads(path.read_text()) for path in folder.glob("results/embed/*/meta.json")]
+    results = folder / "results"
+    times = {
+        "shard": (results / "shards/SHA256SUMS").stat().st_mtime,
+        "to the first embed job": min(datetime.datetime.fromisoformat(meta["started"]).timestamp() for meta in metas),
+        "embed": max(datetime.datetime.fromisoformat(meta["created"]).timestamp() for meta in metas),
+        "check": (results / "summary.tsv").stat().st_mtime,
+        "merge": (results / "embeddings.h5").stat().st_mtime,
+        "end": ended,
+    }
+    before = [begun, *times.values()]
+    return {stage: round(time_ - last, 1) for (stage, time_), last in zip(times.items(), before, strict=False)}
 
 
 def figures(folder: Path, gpus: int, shards: int, pooling: str) -> dict[str, Any]:
@@ -122,6 +144,8 @@ def main() -> None:
         for pooling, repeats in zip(args.pooling, args.repeats, strict=True):
             fasta = write_shard(proteins, repeats, folder / f"{pooling}.fasta")
             numbers = sorted((n for n in args.gpus if n <= present), reverse=True)
+            part = write_shard(proteins[:WARM_UP], 1, folder / "warm_up.fasta")
+            run(numbers[0], 1, part, model, pooling, folder / f"{pooling}_warm_up")
             for gpus, shards in [(n, s) for n in numbers for s in args.shards if s == 1 or n == numbers[0]]:
                 results = folder / f"{pooling}_{gpus}_{shards}"
                 rows.append(

@@ -101,7 +101,8 @@ def run(name: str, arguments: Sequence[str] | None = None, program: str | None =
 
     def command() -> int | None:
         # Only this one: some take a second to import.
-        module = importlib.import_module(f"seqmill.commands.{name}")
+        with cli.importing():
+            module = importlib.import_module(f"seqmill.commands.{name}")
         formatter = argparse.RawDescriptionHelpFormatter
         parser = argparse.ArgumentParser(prog=program, description=module.__doc__, formatter_class=formatter)
         module.add_arguments(parser)

@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NoReturn
 
+from seqmill import cli
 from seqmill.engine import allocator
 from seqmill.errors import EXIT_OUT_OF_MEMORY
 from seqmill.inputs.fasta import look_at
@@ -80,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.verify_fasta:
         # Before a model is looked for, perhaps for minutes.
         look_at(args.fasta)
-    with ThreadPoolExecutor(1) as reader:
+    with cli.importing(), ThreadPoolExecutor(1) as reader:
         # While torch is imported, which takes seconds.
         fasta = reader.submit(ShardFile if args.verify_fasta else Path, args.fasta)
         # Only now: torch reads the allocator's configuration when it starts, and --help need not wait for it.
