@@ -15,10 +15,10 @@ import pytest
 from refusals import GOOD, read, refusal, shard, written
 
 from seqmill.files import sha256 as sha256_of
-from seqmill.inputs import blocks, hexadecimal, repeats, rounds, sha256sums, shards
+from seqmill.inputs import blocks, earlier_rounds, hexadecimal, repeats, sha256sums, shards
 from seqmill.inputs.distinct import find_distinct
+from seqmill.inputs.earlier_rounds import read_records
 from seqmill.inputs.hash_index import HashIndex
-from seqmill.inputs.rounds import read_records
 from seqmill.inputs.sample import Sample
 from seqmill.models.esm2.family import COST as predicted_cost
 
@@ -273,12 +273,16 @@ def test_hashes_are_bytes_and_tables_with_text_are_read_as_ever(sharded):
     folder, _ = sharded
     path = folder / "records.parquet"
     assert pq.read_schema(path).field("sequence_sha256").type == pa.binary(32)
-    now, bytes_now, places = read_records(path), hexadecimal.with_bytes(pq.read_table(path)), rounds.distinct(path, 1)
+    now, bytes_now, places = (
+        read_records(path),
+        hexadecimal.with_bytes(pq.read_table(path)),
+        earlier_rounds.distinct(path, 1),
+    )
     now.to_parquet(path, index=False)
     assert pq.read_schema(path).field("sequence_sha256").type != pa.binary(32)
     sha256sums.write(folder, {path.name: sha256_of(path)})
     pd.testing.assert_frame_equal(read_records(path), now)
-    pd.testing.assert_frame_equal(rounds.distinct(path, 1), places)
+    pd.testing.assert_frame_equal(earlier_rounds.distinct(path, 1), places)
     assert (
         hexadecimal.with_bytes(pq.read_table(path))
         .column("sequence_sha256")

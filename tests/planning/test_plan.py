@@ -12,7 +12,7 @@ from processes import run
 from refusals import assert_refused, refusal
 from small_run import SmallRun
 
-from seqmill.inputs import rounds, shards
+from seqmill.inputs import earlier_rounds, rounds, shards
 from seqmill.inputs.sample import Sample
 from seqmill.models.esm2.family import COST
 from seqmill.planning import calibration, disk, plan
@@ -103,7 +103,7 @@ def test_a_later_sample_is_planned_without_what_earlier_ones_have(proteins, tmp_
     other = tmp_path / "other.fasta"
     other.write_text(proteins.read_text() + ">new\nMKTAYIAKQR\n")
     folder = tmp_path / "results/shards/1"
-    shards.shard({"a": Sample([proteins])}, 2, folder, COST, rounds.places([]))
+    shards.shard({"a": Sample([proteins])}, 2, folder, COST, earlier_rounds.places([]))
     rounds.write(folder, {"a": [str(proteins)]})
     config = {"fasta": {"a": str(proteins), "b": str(other)}, "model": {"name": str(DEMO_MODEL)}}
     made = plan.make(configuration.check(config), tmp_path / "results")

@@ -6,8 +6,6 @@ import pandas as pd
 import pytest
 from paths import FAMILIES
 
-from seqmill.files import sha256
-from seqmill.inputs import sha256sums
 from seqmill.models import hub
 from seqmill.models.weights import Weights
 from seqmill.planning import resources as demand
@@ -43,9 +41,10 @@ def shard(tmp_path):
         folder = tmp_path / f"of_{length}"
         folder.mkdir()
         (folder / "0.fasta").touch()
-        table = pd.DataFrame({"sequence_sha256": [str(n) for n in range(2 * count)], "length": length, "row": 0})
-        table.assign(shard=[n % 2 for n in range(2 * count)]).to_parquet(folder / "records.parquet")
-        sha256sums.write(folder, {"records.parquet": sha256(folder / "records.parquet")})
+        numbers = range(2 * count)
+        table = pd.DataFrame({"length": length, "shard": [n % 2 for n in numbers], "row": [n // 2 for n in numbers]})
+        # Duplicates, which no shard has twice.
+        pd.concat([table, table[:10]]).to_parquet(folder / "records.parquet")
         return str(folder / "0.fasta")
 
     return make
@@ -59,6 +58,23 @@ def test_memory_holds_pytorch_the_weights_and_the_shard(record, shard):
 def test_without_a_table_a_shard_is_of_proteins_of_300_residues(record, sparse):
     path = sparse("0.fasta", 367 * 1_000_000)
     assert demand.memory_mb(record, path) == 8_000 + 3_900 + 720 + 780
+
+
+def test_a_damaged_table_counts_for_none(record, sparse):
+    path = sparse("0.fasta", 367 * 1_000_000)
+    sparse("records.parquet", 1_000)
+    assert demand.memory_mb(record, path) == 8_000 + 3_900 + 720 + 780
+
+
+def test_a_round_of_samples_has_shards_of_its_own(tmp_path, record):
+    folder = tmp_path / "2"
+    folder.mkdir()
+    (folder / "0.fasta").touch()
+    # A sequence of round 1 at the same place, and one that an earlier result has.
+    lengths, rounds, shards = [3_000_000, 7_000_000, 9_000_000], [2, 1, 2], [0, 0, -1]
+    table = pd.DataFrame({"length": lengths, "round": rounds, "shard": shards, "row": 0})
+    table.to_parquet(folder / "records.parquet")
+    assert demand.memory_mb(record, str(folder / "0.fasta")) == math.ceil(8_000 + 3_900 + 7.2 + 0.00078)
 
 
 def test_time_is_a_slow_gpus(record, shard):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from seqmill import settings
 from seqmill.errors import UserError
-from seqmill.inputs import rounds, shards
+from seqmill.inputs import earlier_rounds, rounds, shards
 from seqmill.inputs.sample import Sample
 from seqmill.inputs.windows import Treatment
 from seqmill.models import registry
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> None:
     treatment = Treatment.of(args.long, args.max_length, args.overlap, family.trained)
     alphabet, cost = family.treated(treatment)
     records = {name: Sample(paths, alphabet, args.invalid, args.duplicate_ids) for name, paths in samples.items()}
-    earlier = rounds.places(args.earlier) if args.sample else None
+    earlier = earlier_rounds.places(args.earlier) if args.sample else None
     files = earlier_results.located(args.reuse)
     found = earlier_results.common_attributes(files, [path.parent for path in args.earlier])
     places = reused.places(files) if files else None

@@ -60,7 +60,8 @@ class Timing:
     """Where the time went, in seconds, from the first batch's request to the last one's written rows.
 
     On a GPU `forward_s` (the model), `compute_s` (pooling included) and `gpu_idle_s` (between batches) are measured by
-    events on the compute stream; on the CPU they stay zero. `writing_s` is how long rows were being written.
+    events on the compute stream; on the CPU they stay zero. `first_batch_s`, until the first batch is computed, is measured
+    so, too: its results are fetched later, when more batches are queued. `writing_s` is how long rows were being written.
     """
 
     steady_s: float = 0.0
@@ -193,14 +194,18 @@ class Pipeline:
             write: takes each batch's results, in order, on a thread of its own. After a failure it gets no more.
             progress: called with each finished batch.
         """
-        begun = time.perf_counter()
+        begun, start = time.perf_counter(), self._event()
+        start.record(self.compute)
         flights: deque[InFlight] = deque()
 
         def finish(flight: InFlight) -> None:
             result = self.collect(flight, outbox)
             self._count(flight)
             if self.timing.batches == 1:
-                self.timing.first_batch_s = time.perf_counter() - begun
+                on_gpu = self.device.type == "cuda"
+                self.timing.first_batch_s = (
+                    start.elapsed_time(flight.done) / 1e3 if on_gpu else time.perf_counter() - begun
+                )
             outbox.put(result)
             progress(flight.batch)
 

@@ -100,7 +100,7 @@ def shard(
     Args:
         samples: each with its records; one without a name in a run without samples.
         cost: letters per sequence to the relative time that the model takes for each.
-        earlier: the sequences that earlier rounds have, see `rounds.places`; None for a run without samples.
+        earlier: the sequences that earlier rounds have, see `earlier_rounds.places`; None for a run without samples.
         alphabet: of the sequences.
         reused: the sequences that earlier results have, see `outputs.earlier.places`; None where none are reused.
 

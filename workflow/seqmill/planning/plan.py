@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from seqmill.errors import UserError
-from seqmill.inputs import census, rounds
+from seqmill.inputs import census, earlier_rounds
 from seqmill.inputs.census import Census
 from seqmill.inputs.record import SHOWN, shown
 from seqmill.inputs.rounds import RECORDS
@@ -128,7 +128,7 @@ def _input(config: dict[str, Any], results: Path) -> tuple[int, list[str], np.nd
         if table not in done
         for path in planned[number].files
     ]
-    return len(named), new, np.concatenate([census.keys(rounds.places(done).index), reused])
+    return len(named), new, np.concatenate([census.keys(earlier_rounds.places(done).index), reused])
 
 
 def _devices(

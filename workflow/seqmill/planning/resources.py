@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from seqmill.errors import UserError
-from seqmill.inputs.rounds import RECORDS, distinct
+from seqmill.inputs.rounds import RECORDS
 from seqmill.inputs.windows import Treatment
 from seqmill.models import registry
 from seqmill.models.family import Family
@@ -181,7 +181,7 @@ def _lengths(fasta: Path | str) -> np.ndarray:
     records = path.with_name(RECORDS)
     try:
         return _lengths_by_shard(records, records.stat().st_mtime_ns).get(path.stem, np.empty(0))
-    except (OSError, UserError):  # embed and check say what is wrong with it
+    except (OSError, ValueError, KeyError):  # embed and check say what is wrong with it; pyarrow raises ValueErrors
         # A header has 66 characters.
         return np.full(size // (300 + 67), 300.0)
 
@@ -189,9 +189,25 @@ def _lengths(fasta: Path | str) -> np.ndarray:
 @lru_cache(maxsize=8)
 def _lengths_by_shard(records: Path, _: int) -> dict[str, np.ndarray]:
     """Of each shard by its number; read once for all shards of a table that stays the same."""
+    # Only here: Snakemake, which starts with this module, needs no table to plan a run.
+    import pyarrow.compute as pc
+
+    from seqmill.inputs import record_table
+
     number = records.parent.name
-    table = distinct(records, int(number) if number.isdecimal() else 1)
-    return {str(shard): lengths.to_numpy(float) for shard, lengths in table.groupby("shard")["length"]}
+    found: dict[str, list[np.ndarray]] = {name: [] for name in ("shard", "row", "length")}
+    for table in record_table.batches(records, [*found, "round"]):
+        # Of rounds of samples its own; the one table of a run without samples names no round.
+        if "round" in table.column_names:
+            table = table.filter(pc.equal(table["round"], int(number)))
+        for name, parts in found.items():
+            parts.append(table[name].to_numpy())
+    shards, rows, lengths = (np.concatenate(parts or [np.empty(0, np.int64)]) for parts in found.values())
+    # Of a sequence's records any will do.
+    _, firsts = np.unique(shards * 2**32 + rows, return_index=True)
+    shards, lengths = shards[firsts], lengths[firsts].astype(float)
+    numbers, begins = np.unique(shards, return_index=True)
+    return {str(shard): own for shard, own in zip(numbers.tolist(), np.split(lengths, begins[1:]), strict=True)}
 
 
 def _size(path: Path | str) -> int:
