@@ -4,6 +4,7 @@ import gzip
 import random
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from paths import PROTEOME
 from refusals import GOOD, written
@@ -51,9 +52,9 @@ def outcome(records):
 
 def fast(path, alphabet=PROTEIN, invalid="error"):
     for found in columns.read(path, alphabet, invalid):
-        rows = zip(found.ids, found.sequences(), found.replaced.tolist(), found.descriptions, strict=True)
-        for name, sequence, replaced, description in rows:
-            yield fasta.Record(name.decode(), sequence, path, 0, replaced, description.decode())
+        parts = (found.ids, found.sequences, found.replaced, found.descriptions)
+        for name, sequence, replaced, description in zip(*(column.tolist() for column in parts), strict=True):
+            yield fasta.Record(name, sequence, path, 0, replaced, description)
 
 
 def assert_alike(path, alphabet=PROTEIN, invalid="error"):
@@ -150,9 +151,8 @@ def test_nothing_that_may_look_like_another_kind_is_passed_over():
         letters = dice.choices(b"ACGT", k=length - others) + dice.choices(b"LMW", k=others)
         dice.shuffle(letters) if dice.random() < 0.5 else letters.reverse()
         sequences.append(bytes(letters))
-    found = columns.Columns.of([fasta.Record("x", sequence, None, 0) for sequence in sequences])
-    array = columns.np.frombuffer(found.letters, columns.np.uint8)
-    suspects = set(PROTEIN.suspects(array, found.starts, found.stops).tolist())
+    offsets = np.cumsum([0, *map(len, sequences)])
+    suspects = set(PROTEIN.suspects(np.frombuffer(b"".join(sequences), np.uint8), offsets).tolist())
     mistaken = {row for row, sequence in enumerate(sequences) if PROTEIN.mistaken(sequence)}
     assert mistaken <= suspects
     assert 100 < len(mistaken) <= len(suspects) < 0.9 * len(sequences)

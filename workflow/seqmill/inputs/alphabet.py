@@ -58,24 +58,24 @@ class Alphabet:
         """The sequence with the replacement for every other letter."""
         return sequence.translate(bytes(c if c in self.letters else self.replacement[0] for c in range(256)))
 
-    def suspects(self, letters: np.ndarray, starts: np.ndarray, stops: np.ndarray) -> np.ndarray:
+    def suspects(self, letters: np.ndarray, offsets: np.ndarray) -> np.ndarray:
         """The sequences, by number, that `mistaken` has to be asked about; all others are of the right kind.
 
         Args:
-            letters: (total,) uint8, none but the alphabet's in the sequences.
-            starts, stops: (N,) int64, where each sequence is.
+            letters: (total,) uint8, all sequences end to end, none but the alphabet's in them.
+            offsets: (N + 1,) int64, where each begins.
         """
-        rows, lengths = np.arange(len(starts)), stops - starts
-        if self.decoys is None:
-            return rows
-        is_other = np.array([c not in self.decoys for c in range(256)])
-        for width in LOOKED_AT:
-            seen = rows[lengths[rows] >= width]
-            if len(seen):
-                windows = np.lib.stride_tricks.sliding_window_view(letters, width)
-                others = is_other[windows[starts[seen]]].sum(axis=1)
-                rows = np.setdiff1d(rows, seen[others > OTHERS * lengths[seen]], assume_unique=True)
-        return rows
+        lengths = np.diff(offsets)
+        suspect = np.ones(len(lengths), bool)
+        if self.decoys is not None:
+            is_other = bytes(c not in self.decoys for c in range(256))
+            for width in LOOKED_AT:
+                seen = np.flatnonzero(suspect & (lengths >= width))
+                if len(seen):
+                    windows = np.lib.stride_tricks.sliding_window_view(letters, width)[offsets[seen]]
+                    others = np.frombuffer(windows.tobytes().translate(is_other), np.uint8).reshape(-1, width)
+                    suspect[seen] = others.sum(axis=1) <= OTHERS * lengths[seen]
+        return np.flatnonzero(suspect)
 
 
 def looks_like_nucleotides(sequence: bytes) -> bool:

@@ -10,9 +10,11 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from seqmill.errors import UserError
-from seqmill.inputs import blocks
+from seqmill.inputs import blocks, strings
 from seqmill.inputs.alphabet import Alphabet
 from seqmill.inputs.fasta import MAX_DESCRIPTION, MAX_LETTERS, read_record, read_records
 from seqmill.inputs.record import Record
@@ -31,47 +33,34 @@ class Columns:
     """Some records, one after the other in their file.
 
     Attributes:
-        ids, descriptions: (N,) in UTF-8, see `Record`.
-        letters: holds all sequences.
-        starts, stops: (N,) int64, where each is.
+        ids, descriptions: (N,) text, see `Record`.
+        sequences: (N,) bytes.
         replaced: (N,) int64, letters outside the alphabet that were replaced.
     """
 
-    ids: list[bytes]
-    descriptions: list[bytes]
-    letters: bytes
-    starts: np.ndarray
-    stops: np.ndarray
+    ids: pa.LargeStringArray
+    descriptions: pa.LargeStringArray
+    sequences: pa.LargeBinaryArray
     replaced: np.ndarray
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    def sequences(self, rows: np.ndarray | slice = slice(None)) -> list[bytes]:
-        """Of some rows."""
-        return cut(self.letters, self.starts[rows], self.stops[rows])
-
     @classmethod
     def of(cls, records: list[Record]) -> "Columns":
-        stops = np.cumsum([len(record.sequence) for record in records], dtype=np.int64)
         return cls(
-            [record.id.encode() for record in records],
-            [record.description.encode() for record in records],
-            b"".join(record.sequence for record in records),
-            np.append(np.zeros(1, np.int64), stops[:-1]),
-            stops,
+            pa.array([record.id for record in records], strings.TEXT),
+            pa.array([record.description for record in records], strings.TEXT),
+            pa.array([record.sequence for record in records], strings.BYTES),
             np.array([record.replaced for record in records], np.int64),
         )
 
-    def replace(self, rows: np.ndarray, records: list[Record]) -> None:
-        """Put records in the place of some rows."""
-        begin = len(self.letters)
-        self.letters = b"".join([self.letters, *(record.sequence for record in records)])
-        for row, record in zip(rows.tolist(), records, strict=True):
-            self.ids[row], self.descriptions[row] = record.id.encode(), record.description.encode()
-            self.replaced[row] = record.replaced
-            self.starts[row] = begin
-            begin = self.stops[row] = begin + len(record.sequence)
+    def replace(self, rows: np.ndarray, records: "Columns") -> None:
+        """Put records in the place of those rows that are true in (N,) bool."""
+        for name in ("ids", "descriptions", "sequences"):
+            replaced = pc.replace_with_mask(getattr(self, name), rows, getattr(records, name))
+            setattr(self, name, replaced)
+        self.replaced[rows] = records.replaced
 
 
 def read_all(paths: Iterable[Path], alphabet: Alphabet, invalid: str) -> Iterator[Columns]:
@@ -129,9 +118,10 @@ def _read_blocks(path: Path, alphabet: Alphabet, invalid: str) -> Iterator[Colum
         places = _Places.of(block)
         columns, unusual = _parsed(block, places, alphabet)
         if unusual.any():
-            rows = np.flatnonzero(unusual)
-            contents = cut(block, places.headers[rows] - 1, places.ends[rows])
-            columns.replace(rows, [read_record(content, path, alphabet, invalid) for content in contents])
+            contents = strings.cut(block, places.headers[unusual] - 1, places.ends[unusual]).to_pylist()
+            columns.replace(
+                unusual, Columns.of([read_record(content, path, alphabet, invalid) for content in contents])
+            )
         yield columns
 
 
@@ -164,54 +154,54 @@ def _parsed(block: bytes, places: _Places, alphabet: Alphabet) -> tuple[Columns,
     """The records of a block, and (N,) bool, which are unusual, so that they have to be read carefully."""
     unusual = places.ends - places.headers > MAX_LETTERS
     ids, descriptions = _headers(block, places, unusual)
-    letters = b"".join(cut(block, places.bodies, places.ends)).translate(alphabet.reading, b"\n")
-    bounds = np.append(np.zeros(1, np.int64), np.cumsum(places.lengths))
-    starts, stops = bounds[:-1], bounds[1:].copy()
-    _stops(letters, bounds, stops, unusual)
-    array = np.frombuffer(letters, np.uint8)
-    if letters.translate(None, alphabet.letters + b"*"):
-        wrong = np.frombuffer(letters.translate(alphabet.wrong), bool) & (array != STOP)
-        unusual[np.searchsorted(bounds, np.flatnonzero(wrong), side="right") - 1] = True
-    lengths = stops - starts
-    unusual |= lengths == 0
-    if alphabet.longest is not None:
-        unusual |= lengths > alphabet.longest
-    for row in alphabet.suspects(array, starts, stops).tolist():
-        unusual[row] |= alphabet.mistaken(letters[starts[row] : stops[row]]) is not None
-    return Columns(ids, descriptions, letters, starts.copy(), stops, np.zeros(len(ids), np.int64)), unusual
+    sequences = _sequences(block, places, alphabet, unusual)
+    return Columns(ids, descriptions, sequences, np.zeros(len(ids), np.int64)), unusual
 
 
-def _headers(block: bytes, places: _Places, unusual: np.ndarray) -> tuple[list[bytes], list[bytes]]:
+def _headers(block: bytes, places: _Places, unusual: np.ndarray) -> tuple[pa.LargeStringArray, pa.LargeStringArray]:
     """Ids and descriptions; marks headers that are unusual, of which they may be wrong."""
-    content = b"".join(cut(block, places.headers, places.bodies + 1))
-    lengths = places.bodies - places.headers
-    ends = np.cumsum(lengths + 1) - 1
-    begins = ends - lengths
-    is_blank = np.frombuffer(content.translate(BLANK), bool)
-    blanks = np.flatnonzero(is_blank)
-    id_ends = blanks[np.searchsorted(blanks, begins)]
-    unusual |= (lengths > MAX_DESCRIPTION) | (id_ends == begins)
+    lines, bounds = strings.parts(strings.cut(block, places.headers, places.bodies + 1))
+    content = lines.tobytes()
+    begins, ends = bounds[:-1], bounds[1:] - 1
+    blanks = np.flatnonzero(np.frombuffer(content.translate(BLANK), bool))
+    # The first blank of each header comes behind the line end of the one before.
+    is_last = np.frombuffer(content, np.uint8)[blanks] == LINE_END
+    id_ends = blanks[np.append(True, is_last[:-1])]
+    unusual |= (ends - begins > MAX_DESCRIPTION) | (id_ends == begins)
     if content.translate(None, USUAL_IN_HEADERS):
         odd = np.flatnonzero(np.frombuffer(content.translate(ODD_IN_HEADERS), bool))
         unusual[np.searchsorted(ends, odd)] = True
-    descriptions = cut(content, id_ends + 1, ends)
-    for row in np.flatnonzero((is_blank[np.minimum(id_ends + 1, ends)]) | is_blank[ends - 1]).tolist():
-        descriptions[row] = descriptions[row].strip()
-    return cut(content, begins, id_ends), descriptions
+    ids = strings.cut(content, begins, id_ends).view(strings.TEXT)
+    descriptions = strings.cut(content, id_ends, ends).view(strings.TEXT)
+    return ids, pc.ascii_trim(descriptions, " \t")
 
 
-def cut(content: bytes, starts: np.ndarray, stops: np.ndarray) -> list[bytes]:
-    """Stretches of some bytes, from `starts` to `stops`, (N,)."""
-    return [content[start:stop] for start, stop in zip(starts.tolist(), stops.tolist(), strict=True)]
+def _sequences(block: bytes, places: _Places, alphabet: Alphabet, unusual: np.ndarray) -> pa.LargeBinaryArray:
+    """The sequences; marks those that are unusual, which may be wrong."""
+    lines, _ = strings.parts(strings.cut(block, places.bodies, places.ends))
+    letters = lines.tobytes().translate(alphabet.reading, b"\n")
+    bounds = np.append(np.zeros(1, np.int64), np.cumsum(places.lengths))
+    if letters.translate(None, alphabet.letters + b"*"):
+        wrong = np.frombuffer(letters.translate(alphabet.wrong), bool) & (np.frombuffer(letters, np.uint8) != STOP)
+        unusual[np.searchsorted(bounds, np.flatnonzero(wrong), side="right") - 1] = True
+    sequences = _without_stops(letters, bounds, unusual)
+    letters, offsets = strings.parts(sequences)
+    lengths = np.diff(offsets)
+    unusual |= lengths == 0
+    if alphabet.longest is not None:
+        unusual |= lengths > alphabet.longest
+    for row in alphabet.suspects(np.frombuffer(letters, np.uint8), offsets).tolist():
+        unusual[row] |= alphabet.mistaken(sequences[row].as_py()) is not None
+    return sequences
 
 
-def _stops(letters: bytes, bounds: np.ndarray, stops: np.ndarray, unusual: np.ndarray) -> None:
-    """Leave out the stop sign at the end of a sequence; mark sequences that have others."""
+def _without_stops(letters: bytes, bounds: np.ndarray, unusual: np.ndarray) -> pa.LargeBinaryArray:
+    """Sequences without the stop sign at the end of each; marks those that have others."""
     if b"*" not in letters:
-        return
-    array = np.frombuffer(letters, np.uint8)
-    sequences = np.searchsorted(bounds, np.flatnonzero(array == STOP), side="right") - 1
-    numbers = np.bincount(sequences, minlength=len(stops))
-    at_end = (numbers == 1) & (array[stops - 1] == STOP)
+        return strings.of(letters, bounds)
+    is_stop = np.frombuffer(letters, np.uint8) == STOP
+    sequences = np.searchsorted(bounds, np.flatnonzero(is_stop), side="right") - 1
+    numbers = np.bincount(sequences, minlength=len(unusual))
+    at_end = (numbers == 1) & is_stop[bounds[1:] - 1]
     unusual |= (numbers > 0) & ~at_end
-    stops -= at_end
+    return strings.cut(letters, bounds[:-1], bounds[1:] - at_end)

@@ -1,18 +1,17 @@
 """The distinct sequences of an input, and the table of its records."""
 
 import hashlib
-import mmap
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from seqmill.inputs import outliers, repeats
-from seqmill.inputs.columns import Columns
+from seqmill.inputs import outliers, repeats, strings
 from seqmill.inputs.hash_index import HashIndex
 from seqmill.inputs.sample import Sample
 from seqmill.inputs.spool import Spool
@@ -68,21 +67,19 @@ class Distinct:
         records: of the input.
         known: how many hashes were known.
         hashes: (known + D, 32) uint8, SHA-256 of each sequence, in the order of appearance.
-        letters: the D sequences that are new, end to end.
-        offsets: (D + 1,) int64, where each begins in `letters`.
+        sequences: (D,) bytes, those that are new; mapped.
         unknown: (D,) int64, how many of its letters are unknown.
     """
 
     records: Records
     known: int
     hashes: np.ndarray
-    letters: mmap.mmap | bytes
-    offsets: np.ndarray
+    sequences: pa.LargeBinaryArray
     unknown: np.ndarray
 
     @property
     def lengths(self) -> np.ndarray:
-        return np.diff(self.offsets)
+        return strings.lengths(self.sequences)
 
     def name(self, distinct: int) -> str:
         """The id of the first record with one of the D sequences."""
@@ -104,19 +101,21 @@ def find_distinct(
     """
     index = HashIndex()
     index.add(known)
-    letters, ids, descriptions = (stack.enter_context(Spool(folder)) for _ in range(3))
+    sequences, ids, descriptions = (stack.enter_context(Spool(folder)) for _ in range(3))
     lengths, replaced, numbers, counts = [NONE], [NONE], [NONE], [NONE]
     renamed: dict[int, str] = {}
     sizes = []
     for sample in samples.values():
         begin, keys = sum(sizes), [NONE]
         for columns in sample.columns():
-            own_numbers, new = index.add(_hashes(columns))
-            counts.append(_add_letters(letters, columns, new, unknown))
-            ids.add_each(columns.ids)
-            descriptions.add_each(columns.descriptions)
+            own_numbers, new = index.add(_hashes(columns.sequences))
+            own = columns.sequences.take(new)
+            sequences.add(own)
+            counts.append(outliers.count(*strings.parts(own), unknown))
+            ids.add(columns.ids)
+            descriptions.add(columns.descriptions)
             keys.append(repeats.keys(columns.ids))
-            lengths.append(columns.stops - columns.starts)
+            lengths.append(strings.lengths(columns.sequences))
             replaced.append(columns.replaced)
             numbers.append(own_numbers)
         sizes.append(sum(map(len, keys)))
@@ -127,22 +126,15 @@ def find_distinct(
         *(np.concatenate(column) for column in (lengths, replaced, numbers)),
         list(zip(samples, sizes, strict=True)),
     )
-    return Distinct(records, len(known), index.hashes, letters.content, letters.offsets, np.concatenate(counts))
+    return Distinct(records, len(known), index.hashes, sequences.strings(), np.concatenate(counts))
 
 
-def _hashes(columns: Columns) -> np.ndarray:
-    """(N, 32) uint8, the SHA-256 of each sequence."""
+def _hashes(sequences: pa.LargeBinaryArray) -> np.ndarray:
+    """(N, 32) uint8, the SHA-256 of each."""
     sha256 = hashlib.sha256
-    digests = b"".join([sha256(sequence).digest() for sequence in columns.sequences()])
+    letters, offsets = strings.parts(sequences)
+    digests = b"".join([sha256(letters[start:stop]).digest() for start, stop in pairwise(offsets.tolist())])
     return np.frombuffer(digests, np.uint8).reshape(-1, 32)
-
-
-def _add_letters(spool: Spool, columns: Columns, new: np.ndarray, unknown: bytes) -> np.ndarray:
-    """Keep the sequences of some rows; returns how many of each one's letters are unknown."""
-    letters, lengths = b"".join(columns.sequences(new)), (columns.stops - columns.starts)[new]
-    spool.add(letters, lengths)
-    offsets = np.append(np.zeros(1, np.int64), np.cumsum(lengths))
-    return outliers.count(np.frombuffer(letters, np.uint8), offsets, unknown)
 
 
 def _renamed(sample: Sample, keys: np.ndarray, ids: Spool, begin: int) -> dict[int, str]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import pyarrow as pa
 
+from seqmill.inputs import strings
 from seqmill.inputs.record import HASH
 
 BYTES = pa.binary(32)
@@ -24,16 +25,13 @@ def as_column(hashes: np.ndarray) -> pa.FixedSizeBinaryArray:
 def as_text(column: pa.FixedSizeBinaryArray) -> pa.LargeStringArray:
     """A column of hashes as their digits."""
     found = binascii.hexlify(content(column))
-    offsets = 64 * np.arange(len(column) + 1)
-    return pa.LargeStringArray.from_buffers(len(column), pa.py_buffer(offsets), pa.py_buffer(found))
+    return strings.of(found, 64 * np.arange(len(column) + 1), strings.TEXT)
 
 
 def of_text(column: pa.Array) -> pa.FixedSizeBinaryArray:
     """A column of digits as the hashes."""
-    column = column.cast(pa.large_string())
-    _, offsets, content = column.buffers()
-    offsets = np.frombuffer(offsets or bytes(8), np.int64)[column.offset :][: len(column) + 1]
-    found = binascii.unhexlify(memoryview(content or b"")[offsets[0] : offsets[-1]])
+    digits, _ = strings.parts(column.cast(pa.large_string()))
+    found = binascii.unhexlify(digits)
     return as_column(np.frombuffer(found, np.uint8).reshape(-1, 32))
 
 

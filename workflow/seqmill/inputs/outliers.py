@@ -61,16 +61,17 @@ def warn(
         )
 
 
-def count(letters: np.ndarray, offsets: np.ndarray, letter: bytes) -> np.ndarray:
+def count(letters: memoryview | bytes, offsets: np.ndarray, letter: bytes) -> np.ndarray:
     """(N,) int64, how often a letter comes in each of some sequences.
 
     Args:
-        letters: (total,) uint8, all sequences end to end.
+        letters: all sequences end to end.
         offsets: (N + 1,) where each begins.
     """
     counts = np.zeros(len(offsets) - 1, dtype=np.int64)
-    for start in range(0, len(letters), BLOCK):
-        places = start + np.flatnonzero(letters[start : start + BLOCK] == letter[0])
+    array = np.frombuffer(letters, np.uint8)
+    for start in range(0, len(array), BLOCK):
+        places = start + np.flatnonzero(array[start : start + BLOCK] == letter[0])
         sequences, times = np.unique(np.searchsorted(offsets, places, side="right") - 1, return_counts=True)
         counts[sequences] += times
     return counts

@@ -11,9 +11,9 @@ from seqmill.inputs.record import Record
 NUMBERS = r"(_[0-9]+)+$"
 
 
-def keys(names: list[bytes]) -> np.ndarray:
+def keys(names: pa.LargeStringArray) -> np.ndarray:
     """(N,) int64, equal for equal ids, and hardly ever for others."""
-    return np.fromiter(map(hash, names), np.int64, len(names))
+    return np.fromiter(map(hash, names.to_pylist()), np.int64, len(names))
 
 
 def may_be_among(keys: np.ndarray) -> bool:

@@ -3,39 +3,45 @@ r"""The file of a shard: `>`, a sequence's hash, `\n`, the sequence, `\n`, and s
 import binascii
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from seqmill.inputs import sha256sums
 from seqmill.inputs.alphabet import Alphabet
-from seqmill.inputs.columns import cut
 from seqmill.inputs.fasta import MAX_LETTERS
 from seqmill.inputs.hash_index import first_bytes
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 # A `>`, a hash and a line end.
 HEADER_BYTES = 66
+DIGITS = b"0123456789abcdef"
 # Bytes that are written, or looked at, at once, and records that are read at once.
 BLOCK_BYTES, RECORDS = 2**22, 2**14
 
 
-def blocks(hashes: np.ndarray, letters: bytes, starts: np.ndarray, stops: np.ndarray) -> Iterator[bytes]:
+def blocks(
+    hashes: np.ndarray, sequences: "pa.LargeBinaryArray", lengths: np.ndarray, rows: np.ndarray
+) -> Iterator[memoryview]:
     """The content of a shard, some records at a time.
 
     Args:
         hashes: (N, 32) uint8, of the sequences.
-        letters: holds the sequences; any object of which slices are bytes.
-        starts, stops: (N,) int64, where each is.
+        sequences: (N,) bytes.
+        lengths: (N,) int64, letters of each.
+        rows: (n,) int64, those that are in the shard.
     """
-    ends = np.cumsum(stops - starts + HEADER_BYTES)
-    for part in np.split(np.arange(len(starts)), np.flatnonzero(np.diff(ends // BLOCK_BYTES)) + 1):
-        headers = np.empty((len(part), HEADER_BYTES), np.uint8)
-        headers[:, 0], headers[:, -1] = ord(">"), ord("\n")
-        headers[:, 1:-1] = np.frombuffer(binascii.hexlify(hashes[part]), np.uint8).reshape(-1, 64)
-        pieces, at = [b"\n"] * (3 * len(part)), HEADER_BYTES * np.arange(len(part) + 1)
-        pieces[::3] = cut(headers.tobytes(), at[:-1], at[1:])
-        pieces[1::3] = cut(letters, starts[part], stops[part])
-        yield b"".join(pieces)
+    # Only here: who reads shards need not wait for what it imports.
+    from seqmill.inputs import strings
+
+    ends = np.cumsum(lengths[rows] + HEADER_BYTES)
+    for part in np.split(rows, np.flatnonzero(np.diff(ends // BLOCK_BYTES)) + 1):
+        headers = np.full((len(part), HEADER_BYTES - 1), ord(">"), np.uint8)
+        headers[:, 1:] = np.frombuffer(binascii.hexlify(hashes[part]), np.uint8).reshape(-1, 64)
+        places = (HEADER_BYTES - 1) * np.arange(len(part) + 1)
+        yield strings.in_lines(strings.of(headers, places), sequences.take(part))
 
 
 class ShardFile:
@@ -97,15 +103,17 @@ def parse(content: bytes, alphabet: Alphabet) -> Shard | None:
         return None
     offsets = np.append(np.zeros(1, np.int64), np.cumsum(lengths))
     ids, letters, keys = [], np.empty(offsets[-1], np.uint8), []
+    lines = np.lib.stride_tricks.sliding_window_view(np.frombuffer(content, np.uint8), HEADER_BYTES)
     for start in range(0, len(ends), RECORDS):
-        part = slice(start, start + RECORDS)
-        headers = b"".join(cut(content, begins[part], bodies[part]))
-        own = b"".join(cut(content, bodies[part], ends[part]))
+        stop = min(start + RECORDS, len(ends))
+        headers = lines[begins[start:stop]]
         hashes = _hashes(headers)
-        if hashes is None or not _is_right(own, lengths[part], alphabet):
+        # What is in headers is in no sequence: no letter of an alphabet is among it.
+        own = content[begins[start] : ends[stop - 1]].translate(None, b">\n" + DIGITS)
+        if hashes is None or not _is_right(own, offsets[start : stop + 1] - offsets[start], alphabet):
             return None
-        ids += headers[1:-1].decode().split("\n>")
-        letters[offsets[start] : offsets[start] + len(own)] = np.frombuffer(own, np.uint8)
+        ids += headers.tobytes()[1:-1].decode().split("\n>")
+        letters[offsets[start] : offsets[stop]] = np.frombuffer(own, np.uint8)
         keys.append(first_bytes(hashes))
     return Shard(ids, letters, offsets) if _are_distinct(np.concatenate(keys)) else None
 
@@ -117,23 +125,20 @@ def _line_ends(content: bytes) -> np.ndarray:
     return np.concatenate(found) if found else np.zeros(0, np.int64)
 
 
-def _hashes(headers: bytes) -> np.ndarray | None:
-    """(N, 32) uint8, from whole header lines; None where they are something else."""
-    array = np.frombuffer(headers, np.uint8).reshape(-1, HEADER_BYTES)
-    try:
-        hashes = binascii.unhexlify(np.ascontiguousarray(array[:, 1:-1]))
-    except binascii.Error:
+def _hashes(headers: np.ndarray) -> np.ndarray | None:
+    """(N, 32) uint8, from header lines, (N, HEADER_BYTES) uint8; None where they are something else."""
+    digits = headers[:, 1:-1].tobytes()
+    if (headers[:, 0] != ord(">")).any() or digits.translate(None, DIGITS):
         return None
-    return np.frombuffer(hashes, np.uint8).reshape(-1, 32) if (array[:, 0] == ord(">")).all() else None
+    return np.frombuffer(binascii.unhexlify(digits), np.uint8).reshape(-1, 32)
 
 
-def _is_right(letters: bytes, lengths: np.ndarray, alphabet: Alphabet) -> bool:
+def _is_right(letters: bytes, offsets: np.ndarray, alphabet: Alphabet) -> bool:
     """Whether sequences that are end to end have no letters but the alphabet's and look like its kind."""
-    if letters.translate(None, alphabet.letters):
+    if len(letters) != offsets[-1] or letters.translate(None, alphabet.letters):
         return False
-    stops = np.cumsum(lengths)
-    suspects = alphabet.suspects(np.frombuffer(letters, np.uint8), stops - lengths, stops)
-    return not any(map(alphabet.mistaken, cut(letters, (stops - lengths)[suspects], stops[suspects])))
+    suspects = alphabet.suspects(np.frombuffer(letters, np.uint8), offsets)
+    return not any(alphabet.mistaken(letters[offsets[row] : offsets[row + 1]]) for row in suspects.tolist())
 
 
 def _are_distinct(keys: np.ndarray) -> bool:

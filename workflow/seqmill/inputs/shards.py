@@ -62,16 +62,15 @@ def write_shards(
         known: where the sequences are that are not in these shards, see `_known`.
         number: of the round; None for a run without samples.
     """
-    shards, rows = (np.empty(len(distinct.lengths), np.int64) for _ in range(2))
+    lengths, hashes = distinct.lengths, distinct.hashes[distinct.known :]
+    shards, rows = (np.empty(len(lengths), np.int64) for _ in range(2))
     names = [f"{shard}.fasta" for shard in range(len(assigned))]
     remove_leftovers(folder, {*names, RECORDS})
     sums = {}
     for shard, (name, indices) in enumerate(zip(names, assigned, strict=True)):
         shards[indices], rows[indices] = shard, np.arange(len(indices))
         with sha256sums.writing(folder / name, sums) as file:
-            starts, stops = distinct.offsets[indices], distinct.offsets[indices + 1]
-            hashes = distinct.hashes[distinct.known + indices]
-            file.writelines(shard_file.blocks(hashes, distinct.letters, starts, stops))
+            file.writelines(shard_file.blocks(hashes, distinct.sequences, lengths, indices))
     with sha256sums.writing(folder / RECORDS, sums) as file:
         records.write(file, distinct, Places.of(known, shards, rows, number))
     sha256sums.write(folder, sums)

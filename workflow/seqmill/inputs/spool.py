@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from seqmill.inputs import strings
+
 
 class Spool:
     """N strings of bytes in a file without a name, which is gone when this is.
@@ -25,29 +27,27 @@ class Spool:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def add(self, content: bytes, lengths: np.ndarray) -> None:
-        """Add strings of so many bytes, (n,), which are end to end in `content`."""
+    def add(self, added: pa.Array) -> None:
+        content, offsets = strings.parts(added)
         self._file.write(content)
-        self._lengths.append(lengths.astype(np.int64, copy=False))
+        self._lengths.append(np.diff(offsets))
 
-    def add_each(self, strings: list[bytes]) -> None:
-        self.add(b"".join(strings), np.fromiter(map(len, strings), np.int64, len(strings)))
-
-    @property
-    def offsets(self) -> np.ndarray:
+    def _offsets(self) -> np.ndarray:
         """(N + 1,) int64, where each begins."""
         self._lengths = [np.concatenate(self._lengths)]
         return np.append(np.zeros(1, np.int64), np.cumsum(self._lengths[0]))
 
-    @property
-    def content(self) -> mmap.mmap | bytes:
+    def _content(self) -> mmap.mmap | bytes:
         """All of them, end to end, mapped."""
         self._file.flush()
         if not self._file.tell():
             return b""
         return mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
 
+    def strings(self) -> pa.LargeBinaryArray:
+        """All of them, mapped."""
+        return strings.of(self._content(), self._offsets())
+
     def text(self, first: int = 0) -> pa.LargeStringArray:
-        """The strings from one on, which are UTF-8; mapped."""
-        offsets = self.offsets[first:]
-        return pa.LargeStringArray.from_buffers(len(offsets) - 1, pa.py_buffer(offsets), pa.py_buffer(self.content))
+        """Those from one on, which are UTF-8; mapped."""
+        return strings.of(self._content(), self._offsets()[first:], strings.TEXT)
