@@ -13,12 +13,12 @@ import pyarrow.compute as pc
 
 from seqmill.inputs import outliers, repeats, strings
 from seqmill.inputs.hash_index import HashIndex
+from seqmill.inputs.known import NOTHING
 from seqmill.inputs.sample import Sample
 from seqmill.inputs.spool import Spool
 
 Samples = Mapping[str | None, Sample]
 NONE = np.zeros(0, np.int64)
-NOTHING_KNOWN = np.zeros((0, 32), np.uint8)
 
 
 @dataclass
@@ -87,7 +87,7 @@ class Distinct:
 
 
 def find_distinct(
-    samples: Samples, folder: Path, stack: ExitStack, known: np.ndarray = NOTHING_KNOWN, unknown: bytes = b"X"
+    samples: Samples, folder: Path, stack: ExitStack, known: np.ndarray = NOTHING, unknown: bytes = b"X"
 ) -> Distinct:
     """Read all records; keep each distinct sequence once, and on the disk as all that is text.
 

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from seqmill.inputs import hexadecimal
 from seqmill.inputs.distinct import Distinct
+from seqmill.inputs.known import Known
 from seqmill.inputs.record import HASH
 from seqmill.inputs.rounds import REUSED_FROM
 
@@ -34,16 +34,13 @@ class Places:
     reused_from: pa.LargeStringArray | None
 
     @classmethod
-    def of(cls, known: pd.DataFrame, shard: np.ndarray, row: np.ndarray, number: int | None) -> "Places":
+    def of(cls, known: Known, shard: np.ndarray, row: np.ndarray, number: int | None) -> "Places":
         """Of known sequences, and of D in shards; of the round with this number, None without samples."""
-        both = [np.append(known[name].to_numpy(np.int64), own) for name, own in (("shard", shard), ("row", row))]
-        rounds = None if number is None else np.append(known["round"].to_numpy(np.int64), np.full(len(row), number))
-        if REUSED_FROM not in known:
-            return cls(*both, rounds, None)
-        # By way of objects: a column of text that was put together from several tables is in chunks.
-        names = pa.array(known[REUSED_FROM].to_numpy(object), pa.large_string(), from_pandas=True)
-        reused = pa.concat_arrays([names, pa.nulls(len(row), pa.large_string())])
-        return cls(*both, rounds, reused)
+        rounds = None if number is None else np.append(known.round, np.full(len(row), number))
+        reused = known.reused_from
+        if reused is not None:
+            reused = pa.concat_arrays([reused, pa.nulls(len(row), pa.large_string())])
+        return cls(np.append(known.shard, shard), np.append(known.row, row), rounds, reused)
 
 
 def write(file: BinaryIO, distinct: Distinct, places: Places) -> None:

@@ -4,16 +4,20 @@ import heapq
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from seqmill.files import remove_leftovers, reports_full_disk
-from seqmill.inputs import hexadecimal, outliers, records, sha256sums, shard_file
+from seqmill.inputs import outliers, records, sha256sums, shard_file
 from seqmill.inputs.alphabet import PROTEIN, Alphabet
 from seqmill.inputs.distinct import Distinct, Samples, find_distinct
+from seqmill.inputs.known import Known
 from seqmill.inputs.records import Places
-from seqmill.inputs.rounds import PLACE, RECORDS, REUSED_FROM
+from seqmill.inputs.rounds import RECORDS
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # Sequences that are assigned at once.
 AT_ONCE = 2**20
@@ -54,12 +58,12 @@ def imbalance(costs: np.ndarray, assigned: list[np.ndarray]) -> float:
 
 
 def write_shards(
-    distinct: Distinct, assigned: list[np.ndarray], folder: Path, known: pd.DataFrame, number: int | None
+    distinct: Distinct, assigned: list[np.ndarray], folder: Path, known: Known, number: int | None
 ) -> None:
     """Write `<shard>.fasta` files (headers are sequence hashes), `records.parquet` and their `SHA256SUMS` into `folder`.
 
     Args:
-        known: where the sequences are that are not in these shards, see `_known`.
+        known: where the sequences are that are not in these shards.
         number: of the round; None for a run without samples.
     """
     lengths, hashes = distinct.lengths, distinct.hashes[distinct.known :]
@@ -76,23 +80,14 @@ def write_shards(
     sha256sums.write(folder, sums)
 
 
-def _known(earlier: pd.DataFrame | None, reused: pd.DataFrame | None, number: int) -> pd.DataFrame:
-    """Where the sequences are that need not be computed, by hash; what earlier rounds have comes first."""
-    tables = [
-        table for table in (earlier, None if reused is None else reused.assign(round=number)) if table is not None
-    ]
-    known = pd.concat(tables) if tables else pd.DataFrame(columns=PLACE, dtype=np.int64)
-    return known[~known.index.duplicated()]
-
-
 def shard(
     samples: Samples,
     shards: int,
     folder: Path,
     cost: Callable[[np.ndarray], np.ndarray],
-    earlier: pd.DataFrame | None = None,
+    earlier: "pd.DataFrame | None" = None,
     alphabet: Alphabet = PROTEIN,
-    reused: pd.DataFrame | None = None,
+    reused: "pd.DataFrame | None" = None,
 ) -> str:
     """Split records into `shards` files in `folder`; returns a one-line summary for people.
 
@@ -107,17 +102,19 @@ def shard(
         UserError: the disk is full.
     """
     number = 1 if earlier is None or earlier.empty else int(earlier["round"].max()) + 1
-    known = _known(earlier, reused, number)
+    known = Known.of(earlier, reused, number)
     folder.mkdir(parents=True, exist_ok=True)
     with reports_full_disk(folder), ExitStack() as stack:
-        distinct = find_distinct(samples, folder, stack, hexadecimal.hashes(known.index), alphabet.replacement)
+        distinct = find_distinct(samples, folder, stack, known.hashes, alphabet.replacement)
         lengths = distinct.lengths
         costs = cost(lengths)
         outliers.warn(lengths, costs, distinct.unknown, alphabet.replacement, distinct.name)
         assigned = assign(lengths, costs, shards)
         write_shards(distinct, assigned, folder, known, None if earlier is None else number)
     elsewhere = int((distinct.records.numbers < distinct.known).sum())
-    where = " or ".join(["earlier samples"] * (earlier is not None) + ["earlier results"] * (REUSED_FROM in known))
+    where = " or ".join(
+        ["earlier samples"] * (earlier is not None) + ["earlier results"] * (known.reused_from is not None)
+    )
     return (
         f"{len(distinct.records):,} records, {len(lengths):,} distinct sequences, {lengths.sum():,} {alphabet.members} to embed, "
         f"longest {lengths.max(initial=0):,}; {shards} shards, predicted imbalance {imbalance(costs, assigned):.2%}"
