@@ -1,7 +1,7 @@
 """One to all GPUs of a machine: the whole workflow through Snakemake on the same input, one shard per GPU or several.
 
-Each run has a folder of its own and a model with random weights. A run of a small part of the input comes first and does
-not count: it compiles the kernels. The steady state is the sum of the shards' rates; the makespan is from the first embed
+Each run has a folder of its own and a model with random weights. A run on all of them comes first and does not count:
+it compiles the kernels. The steady state is the sum of the shards' rates; the makespan is from the first embed
 job's start to the last one's end, held against the mean of the jobs.
 """
 
@@ -23,9 +23,6 @@ import torch
 import yaml
 from bench import START
 from common import ROOT, read_proteins, report, write_shard
-
-# Proteins of the run that does not count.
-WARM_UP = 2_000
 
 
 def run(gpus: int, shards: int, fasta: Path, model: Path, pooling: str, folder: Path) -> dict[str, Any]:
@@ -144,8 +141,9 @@ def main() -> None:
         for pooling, repeats in zip(args.pooling, args.repeats, strict=True):
             fasta = write_shard(proteins, repeats, folder / f"{pooling}.fasta")
             numbers = sorted((n for n in args.gpus if n <= present), reverse=True)
-            part = write_shard(proteins[:WARM_UP], 1, folder / "warm_up.fasta")
-            run(numbers[0], 1, part, model, pooling, folder / f"{pooling}_warm_up")
+            warm_up = folder / f"{pooling}_warm_up"
+            run(numbers[0], 1, fasta, model, pooling, warm_up)
+            subprocess.run(["rm", "-r", warm_up], check=True)
             for gpus, shards in [(n, s) for n in numbers for s in args.shards if s == 1 or n == numbers[0]]:
                 results = folder / f"{pooling}_{gpus}_{shards}"
                 rows.append(
