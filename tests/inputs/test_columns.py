@@ -131,6 +131,21 @@ def test_only_what_is_unusual_is_read_one_by_one(tmp_path, monkeypatch):
     assert [content[:2] for content in seen] == [b">c", b">d", b">e"]
 
 
+def test_records_that_are_unusual_stand_where_they_were(tmp_path, monkeypatch):
+    """Alone in a block, too, and longer or shorter than what they stand for."""
+    lines = [b">a", b"MKT", b">gr\xc3\xbcn", b"MKV", b">c d", b"M K T A Y", b">e \xe2\x82\xac", b"mj", b">f", b"MKVL"]
+    path = written(tmp_path, b"\n".join(lines) + b"\n")
+    for size in (1, 20, 2**20):
+        small_blocks(monkeypatch, size)
+        assert assert_alike(path, invalid="replace") == [
+            ("a", b"MKT", 0, ""),
+            ("grün", b"MKV", 0, ""),
+            ("c", b"MKTAY", 0, "d"),
+            ("e", b"MX", 1, "€"),
+            ("f", b"MKVL", 0, ""),
+        ]
+
+
 def test_a_record_is_refused_where_it_is_and_what_comes_before_is_read(tmp_path, monkeypatch):
     """The careful reader goes on behind the blocks that were read."""
     small_blocks(monkeypatch, 30)

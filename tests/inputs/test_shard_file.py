@@ -50,6 +50,9 @@ OTHER = {
     "a description": lambda content: content.replace(b"\n", b" x\n", 1),
     "another id": lambda content: b">" + b"x" * 64 + content[65:],
     "no header": lambda content: b"x" + content[1:],
+    "an id in capitals": lambda content: b">" + b"A" * 64 + content[65:],
+    "digits in a sequence": lambda content: content[:-2] + b"0\n",
+    "letters of a sequence in an id": lambda content: b">" + b"A" * 5 + content[6:66] + b"01234" + content[71:],
     "wrapped": lambda content: content[:-3] + b"\n" + content[-3:],
     "no sequence": lambda content: content + b">" + b"0" * 64 + b"\n\n",
 }

@@ -9,9 +9,9 @@ from seqmill.errors import UserError
 from seqmill.inputs.fasta import MAX_LETTERS, look_at, readable
 from seqmill.inputs.record import SHOWN, shown
 
-BLOCK_BYTES = 2**24
+BLOCK_BYTES = 2**22
 # Of one record: more than the letters and the description that shard takes.
-MAX_BLOCKS = 5
+MAX_BLOCKS = 20
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 GZIP = b"\x1f\x8b"
 

@@ -179,9 +179,10 @@ def _headers(block: bytes, places: _Places, unusual: np.ndarray) -> tuple[pa.Lar
 def _sequences(block: bytes, places: _Places, alphabet: Alphabet, unusual: np.ndarray) -> pa.LargeBinaryArray:
     """The sequences; marks those that are unusual, which may be wrong."""
     lines, _ = strings.parts(strings.cut(block, places.bodies, places.ends))
-    letters = lines.tobytes().translate(alphabet.reading, b"\n")
+    letters = lines.tobytes().replace(b"\n", b"")
     bounds = np.append(np.zeros(1, np.int64), np.cumsum(places.lengths))
     if letters.translate(None, alphabet.letters + b"*"):
+        letters = letters.translate(alphabet.reading)
         wrong = np.frombuffer(letters.translate(alphabet.wrong), bool) & (np.frombuffer(letters, np.uint8) != STOP)
         unusual[np.searchsorted(bounds, np.flatnonzero(wrong), side="right") - 1] = True
     sequences = _without_stops(letters, bounds, unusual)

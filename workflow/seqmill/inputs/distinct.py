@@ -68,6 +68,7 @@ class Distinct:
         known: how many hashes were known.
         hashes: (known + D, 32) uint8, SHA-256 of each sequence, in the order of appearance.
         sequences: (D,) bytes, those that are new; mapped.
+        lengths: (D,) int64, letters of each.
         unknown: (D,) int64, how many of its letters are unknown.
     """
 
@@ -75,11 +76,8 @@ class Distinct:
     known: int
     hashes: np.ndarray
     sequences: pa.LargeBinaryArray
+    lengths: np.ndarray
     unknown: np.ndarray
-
-    @property
-    def lengths(self) -> np.ndarray:
-        return strings.lengths(self.sequences)
 
     def name(self, distinct: int) -> str:
         """The id of the first record with one of the D sequences."""
@@ -126,7 +124,7 @@ def find_distinct(
         *(np.concatenate(column) for column in (lengths, replaced, numbers)),
         list(zip(samples, sizes, strict=True)),
     )
-    return Distinct(records, len(known), index.hashes, sequences.strings(), np.concatenate(counts))
+    return Distinct(records, len(known), index.hashes, sequences.strings(), sequences.lengths, np.concatenate(counts))
 
 
 def _hashes(sequences: pa.LargeBinaryArray) -> np.ndarray:

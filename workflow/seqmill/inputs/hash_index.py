@@ -44,7 +44,8 @@ class HashIndex:
         """
         keys = self._key(hashes)
         _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
-        if not np.array_equal(hashes[first[inverse]], hashes):
+        again = np.flatnonzero(first[inverse] != np.arange(len(keys)))
+        if not np.array_equal(hashes[first[inverse[again]]], hashes[again]):
             whole = np.ascontiguousarray(hashes).view("V32")[:, 0]
             _, first, inverse = np.unique(whole, return_index=True, return_inverse=True)
         numbers = self._of_keys(keys[first])

@@ -32,10 +32,15 @@ class Spool:
         self._file.write(content)
         self._lengths.append(np.diff(offsets))
 
+    @property
+    def lengths(self) -> np.ndarray:
+        """(N,) int64, the bytes of each."""
+        self._lengths = [np.concatenate(self._lengths)]
+        return self._lengths[0]
+
     def _offsets(self) -> np.ndarray:
         """(N + 1,) int64, where each begins."""
-        self._lengths = [np.concatenate(self._lengths)]
-        return np.append(np.zeros(1, np.int64), np.cumsum(self._lengths[0]))
+        return np.append(np.zeros(1, np.int64), np.cumsum(self.lengths))
 
     def _content(self) -> mmap.mmap | bytes:
         """All of them, end to end, mapped."""
