@@ -1,7 +1,10 @@
-"""Values on their way from the sources of a merge to the merged file, verified as they pass."""
+"""Values on their way from the sources of a merge to the merged file, verified as they pass.
+
+They are read and verified by one thread and written by another.
+"""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +14,7 @@ from seqmill.host_memory import allowed_bytes
 from seqmill.outputs import verify
 from seqmill.outputs.embedding_file import Damaged, EmbeddingFile, Extent
 from seqmill.outputs.layout import offsets
+from seqmill.outputs.merging.ahead import ahead
 from seqmill.outputs.merging.places import Places
 from seqmill.outputs.merging.scatter import Scatter
 from seqmill.outputs.names import EMBEDDINGS
@@ -18,6 +22,8 @@ from seqmill.outputs.names import EMBEDDINGS
 # For the values that wait for their places: at most this, and at most such a part of what this process may use.
 MEMORY_BYTES = 2**31
 MEMORY_SHARE = 0.25
+# Records in the order of their arrival, where the values of each are in a block, and the block; see `Scatter.add`.
+Arrived = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 def copy(places: Places, token_counts: np.ndarray, path: Path, metas: Sequence[verify.Meta]) -> dict[int, str]:
@@ -45,18 +51,28 @@ def copy(places: Places, token_counts: np.ndarray, path: Path, metas: Sequence[v
         for extent in extents.values():
             starts = offsets(extent.dataset.rows(token_counts) * extent.dataset.row_bytes)
             scatter = Scatter(path, descriptor, extent, starts, places.order, memory)
-            for number in range(len(places.files)):
-                meta = metas[number] if number < len(metas) and places.is_whole(number) else None
-                if problem := _copy(places, number, extent, scatter, meta):
-                    problems.setdefault(number, problem)
+            for arrived in ahead(_arriving(places, extent, metas, problems)):
+                scatter.add(*arrived)
             scatter.finish()
     finally:
         os.close(descriptor)
     return problems
 
 
-def _copy(places: Places, number: int, extent: Extent, scatter: Scatter, meta: verify.Meta | None) -> str | None:
-    """Copy one dataset of one source; returns what is wrong with it, or None.
+def _arriving(
+    places: Places, extent: Extent, metas: Sequence[verify.Meta], problems: dict[int, str]
+) -> Iterator[Arrived]:
+    """One dataset of all sources, for `Scatter.add`; puts what is wrong with a source into `problems`."""
+    for number in range(len(places.files)):
+        meta = metas[number] if number < len(metas) and places.is_whole(number) else None
+        if problem := (yield from _of_source(places, number, extent, meta)):
+            problems.setdefault(number, problem)
+
+
+def _of_source(
+    places: Places, number: int, extent: Extent, meta: verify.Meta | None
+) -> Generator[Arrived, None, str | None]:
+    """One dataset of one source; returns what is wrong with it, or None.
 
     Args:
         meta: with the checksums, where all of it is copied.
@@ -72,7 +88,7 @@ def _copy(places: Places, number: int, extent: Extent, scatter: Scatter, meta: v
                 checksum += block.checksum()
             last = np.searchsorted(rows, block.rows[-1], side="right")
             own = np.searchsorted(block.rows, rows[done:last])
-            scatter.add(records[done:last], block.begins[own], block.ends[own], block.content)
+            yield records[done:last], block.begins[own], block.ends[own], block.content
             done = last
     except Damaged as error:
         return f"{EMBEDDINGS} is damaged ({error})"

@@ -6,6 +6,7 @@ the others in their own place in the file; at the end each region is read, put i
 read again is never read in small pieces, and nothing at all where everything fits in memory.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from seqmill.files import read_at, write_at
 from seqmill.outputs.embedding_file import Extent, cut
 from seqmill.outputs.layout import offsets
+from seqmill.outputs.merging.ahead import ahead
 from seqmill.outputs.source import READ_BYTES
 
 # From this mean size of a sequence's values on they are written one by one.
@@ -79,11 +81,16 @@ class Scatter:
             arrived = self._order[(self._order >= first) & (self._order < last)] - first
             begins = np.empty(last - first, np.int64)
             begins[arrived] = offsets(sizes[arrived])[:-1]
-            for start, stop in cut(sizes, READ_BYTES):
-                own = slice(start, stop)
-                self._write(
-                    int(self._starts[first + start]), self._gathered(content, begins[own], begins[own] + sizes[own])
-                )
+            place = int(self._starts[first])
+            for part in ahead(self._in_order(content, begins, sizes)):
+                self._write(place, part)
+                place += len(part)
+
+    def _in_order(self, content: np.ndarray, begins: np.ndarray, sizes: np.ndarray) -> Iterator[np.ndarray]:
+        """The values of a region in the order of its records, about READ_BYTES at a time."""
+        for start, stop in cut(sizes, READ_BYTES):
+            own = slice(start, stop)
+            yield self._gathered(content, begins[own], begins[own] + sizes[own])
 
     def _gathered(self, content: np.ndarray, begins: np.ndarray, ends: np.ndarray) -> np.ndarray:
         """(bytes,) uint8, parts of `content` end to end."""
