@@ -29,7 +29,7 @@ def places(paths: Sequence[Path]) -> pd.DataFrame:
 
 
 def distinct(path: Path, number: int) -> pd.DataFrame:
-    """Hash and length of each distinct sequence of a round, and where it is: round, shard and row.
+    """Hash of each distinct sequence of a round, and where it is: round, shard and row.
 
     The one table of a run without samples is that of round 1. REUSED_FROM is among the columns where it is in the table.
 
@@ -37,7 +37,7 @@ def distinct(path: Path, number: int) -> pd.DataFrame:
         UserError: the table is damaged.
     """
     sha256sums.verify(path)
-    table = read_records(path, [HASH, "length", *PLACE, REUSED_FROM])
+    table = read_records(path, [HASH, *PLACE, REUSED_FROM])
     table = table if "round" in table else table.assign(round=1)
     return table[table["round"] == number].drop_duplicates(HASH)
 
