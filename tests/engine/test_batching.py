@@ -1,6 +1,10 @@
 """Packing: every residue at its place, positions that restart, batches within their size."""
 
 import itertools
+import os
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -102,3 +106,31 @@ def test_what_is_left_of_a_shard_is_batched_as_in_the_whole():
     for index in range(2):
         assert torch.equal(rest[index].token_ids, whole[index + 1].token_ids)
         assert rest[index].token_counts.tolist() == whole[index + 1].token_counts.tolist()
+
+
+PARENT_IS_KILLED = """
+import os, signal, time
+from functools import partial
+from seqmill.engine import batching
+from test_batching import batches_of
+
+def killed_first(end, parent, worker):
+    print("a worker", flush=True)
+    os.kill(parent, signal.SIGKILL)
+    while os.getppid() == parent:
+        time.sleep(0.01)
+    end(parent, worker)
+
+batching._end_without = partial(killed_first, batching._end_without)
+list(batching.loader(batches_of(["LA"], 12, fill=True), 1, pin_memory=False))
+"""
+
+
+def test_a_worker_whose_parent_is_killed_before_it_begins_ends():
+    path = os.pathsep.join(entry for entry in sys.path if entry)
+    command = [sys.executable, "-c", PARENT_IS_KILLED]
+    # Its end is the end of its output, which a worker that stays has open.
+    ended = subprocess.run(
+        command, env=os.environ | {"PYTHONPATH": path}, stdout=subprocess.PIPE, text=True, timeout=60
+    )
+    assert (ended.returncode, ended.stdout) == (-signal.SIGKILL, "a worker\n")

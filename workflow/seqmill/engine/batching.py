@@ -1,8 +1,9 @@
 """The batches of a shard: planned within a number of tokens, packed on demand, prefetched."""
 
 import itertools
+import os
 from collections.abc import Callable, Iterator
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -168,10 +169,20 @@ def loader(batches: PackedBatches, workers: int, pin_memory: bool) -> Iterator[B
         collate_fn=_as_is,
         # Forked workers share the shard's letters and tokens; they never touch CUDA.
         multiprocessing_context="fork" if workers else None,
+        worker_init_fn=partial(_end_without, os.getpid()),
     )
     for batch in itertools.chain.from_iterable(loaded):
         tensors = _changed(batch, torch.from_numpy)
         yield _changed(tensors, torch.Tensor.pin_memory) if pin_memory else tensors
+
+
+def _end_without(parent: int, _: int) -> None:
+    """End a worker whose parent, the process of that number, was killed before the worker came so far.
+
+    Those that lose theirs later end by themselves: PyTorch's workers look whether it is still the one that they first saw.
+    """
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 def _changed(batch: Batch, change: Callable) -> Batch:
