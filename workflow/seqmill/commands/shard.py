@@ -8,11 +8,12 @@ from pathlib import Path
 
 from seqmill import settings
 from seqmill.errors import UserError
-from seqmill.inputs import rounds, shards
+from seqmill.inputs import earlier_rounds, rounds, shards
 from seqmill.inputs.sample import Sample
 from seqmill.inputs.windows import Treatment
 from seqmill.models import registry
 from seqmill.outputs import earlier as earlier_results
+from seqmill.outputs import reused
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,18 +54,10 @@ def run(args: argparse.Namespace) -> None:
     treatment = Treatment.of(args.long, args.max_length, args.overlap, family.trained)
     alphabet, cost = family.treated(treatment)
     records = {name: Sample(paths, alphabet, args.invalid, args.duplicate_ids) for name, paths in samples.items()}
-    earlier = places = None
-    if args.sample:
-        # Only where they are needed, as is what they import.
-        from seqmill.inputs import earlier_rounds
-
-        earlier = earlier_rounds.places(args.earlier)
+    earlier = earlier_rounds.places(args.earlier) if args.sample else None
     files = earlier_results.located(args.reuse)
     found = earlier_results.common_attributes(files, [path.parent for path in args.earlier])
-    if files:
-        from seqmill.outputs import reused
-
-        places = reused.places(files)
+    places = reused.places(files) if files else None
     print(shards.shard(records, args.shards, args.output, cost, earlier, alphabet, places))
     earlier_results.record(args.output, found)
     if args.sample:

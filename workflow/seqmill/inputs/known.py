@@ -1,16 +1,13 @@
 """Sequences that need not be computed, as earlier rounds or earlier results have them."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 
 from seqmill.inputs import hexadecimal
 from seqmill.inputs.rounds import REUSED_FROM
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 NOTHING, NOWHERE = np.zeros((0, 32), np.uint8), np.zeros(0, np.int64)
 
@@ -32,7 +29,7 @@ class Known:
     reused_from: pa.LargeStringArray | None
 
     @classmethod
-    def of(cls, earlier: "pd.DataFrame | None", reused: "pd.DataFrame | None", number: int) -> "Known":
+    def of(cls, earlier: pd.DataFrame | None, reused: pd.DataFrame | None, number: int) -> "Known":
         """Those of earlier rounds, which come first, and of earlier results; see `shards.shard`.
 
         Args:
@@ -43,9 +40,6 @@ class Known:
         ]
         if not tables:
             return cls(NOTHING, NOWHERE, NOWHERE, NOWHERE, None)
-        # Only here: without samples and earlier results nothing needs it.
-        import pandas as pd
-
         known = pd.concat(tables)
         known = known[~known.index.duplicated()]
         names = None

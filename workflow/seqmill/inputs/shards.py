@@ -4,9 +4,9 @@ import heapq
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from seqmill.files import remove_leftovers, reports_full_disk
 from seqmill.inputs import outliers, records, sha256sums, shard_file
@@ -15,9 +15,6 @@ from seqmill.inputs.distinct import Distinct, Samples, find_distinct
 from seqmill.inputs.known import Known
 from seqmill.inputs.records import Places
 from seqmill.inputs.rounds import RECORDS
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 # Sequences that are assigned at once.
 AT_ONCE = 2**20
@@ -85,9 +82,9 @@ def shard(
     shards: int,
     folder: Path,
     cost: Callable[[np.ndarray], np.ndarray],
-    earlier: "pd.DataFrame | None" = None,
+    earlier: pd.DataFrame | None = None,
     alphabet: Alphabet = PROTEIN,
-    reused: "pd.DataFrame | None" = None,
+    reused: pd.DataFrame | None = None,
 ) -> str:
     """Split records into `shards` files in `folder`; returns a one-line summary for people.
 
